@@ -1,0 +1,81 @@
+"""Text -> input_ids. The only file that imports tokenizers.
+
+The tokenizer is the model's own `tokenizer.json`, so ids are those of transformers' fast tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from core.errors import BlankText, ModelUnavailable, TextTooLong, UnencodableText
+from core.types import Tokens
+
+HEAD_CHARACTERS_PER_TOKEN = 32
+_WHITE_SPACE = re.compile(r"\s")
+
+
+class Tokenizer:
+    """A model's tokenizer with its limit and its normalisation of texts; thread-safe."""
+
+    def __init__(self, path: Path, max_tokens: int, decode_html: bool) -> None:
+        """Raises `ModelUnavailable` when `path` holds no tokenizer."""
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelUnavailable(f"{path} is no tokenizer: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+        self._max_tokens = max_tokens
+        self._decode_html = decode_html
+
+    def encode(self, text: str, truncate: bool) -> Tokens:
+        """Ids of `text`, at most `max_tokens` of them; `truncated` tells whether some were cut.
+
+        Raises `BlankText` for white space only, `UnencodableText` for lone surrogates, and
+        `TextTooLong` for a text over the limit unless `truncate`.
+        """
+        if not text.strip():
+            raise BlankText("the text is blank: it has no character but white space")
+        if self._decode_html:
+            text = decode_html_entities(text)
+        encoding = self._encode_head(text) or self._encode(text)
+        truncated = bool(encoding.overflowing)
+        if truncated and not truncate:
+            raise TextTooLong(
+                f"the text has more than the {self._max_tokens} tokens that the model reads;"
+                " shorten it or allow truncation"
+            )
+        return Tokens(np.array(encoding.ids, dtype=np.int64), truncated)
+
+    def _encode_head(self, text: str) -> tokenizers.Encoding | None:
+        """The encoding of a very long text's head, when that alone fills the model; else None.
+
+        A megabyte takes a second of CPU to tokenize, of which the model reads the first few
+        hundred tokens. The head ends before white space, where tokenizers split anyway, and far
+        behind the last token that is read, so the ids are those of the whole text.
+        """
+        reach = HEAD_CHARACTERS_PER_TOKEN * self._max_tokens
+        border = _WHITE_SPACE.search(text, reach) if len(text) > 2 * reach else None
+        if border is None:
+            return None
+        encoding = self._encode(text[: border.start()])
+        return encoding if encoding.overflowing else None
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self._tokenizer.encode(text)
+        except TypeError as error:  # what tokenizers says of a str that is no UTF-8
+            raise UnencodableText("the text holds lone surrogates: it is no Unicode") from error
+
+
+def decode_html_entities(text: str) -> str:
+    """`&amp;` as `&`, `&#128514;` as the emoji: scraped posts carry them, people do not write them."""
+    if "&" not in text:
+        return text
+    from html import unescape  # late: few texts need its table of 2,231 names
+
+    return unescape(text)
