@@ -1,0 +1,12 @@
+"""Thin adapters between the clouds and `core`: decode, call, encode.
+
+    wire, openapi     the JSON of requests and answers, their schema, error -> status
+    loading           the model, loaded in a thread beside the framework's imports
+    admission         how many requests run and wait, and for how long
+    service           the routes, as one function from a Request to a Response
+    startup, metrics, request_log     what is told about a start, in numbers, and about a request
+    cloudrun          Functions Framework        gunicorn.conf.py     how its server is run
+    aws_lambda        Lambda's events            lambda_http          FastAPI behind Mangum
+
+The two adapters never import each other.
+"""

@@ -4,7 +4,8 @@ May import: the standard library and `core`.
 
 Two spellings of Davidson et al. 2017 are read alike: the public `labeled_data.csv` (columns `tweet`,
 `class` with 0, 1, 2) and a file with the columns `text` and `label` (the label's name). Any other CSV
-with a text and a label column works too; its labels are then sorted by name.
+with a text and a label column works too; its labels are then sorted by name. Where the file has a
+column for each label with the annotators' votes for it, the votes are read as well.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import csv
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from core.tokenizer import decode_html_entities
@@ -38,10 +39,15 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled text; `label` is an index into the data set's labels."""
+    """One labelled text; `label` is an index into the data set's labels.
+
+    `votes` has the share of the annotators that chose each label, in the labels' order; without
+    votes in the file it is 1 for `label` and 0 for the others.
+    """
 
     text: str
     label: int
+    votes: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -63,18 +69,34 @@ def read_dataset(path: Path) -> Dataset:
         header = reader.fieldnames or ()
         text_column = _find_column(path, header, TEXT_COLUMNS)
         label_column = _find_column(path, header, LABEL_COLUMNS)
-        rows = [
-            (row[text_column] or "", row[label_column] or "", reader.line_num) for row in reader
-        ]
-    for text, label, line in rows:
-        if not text.strip() or not label.strip():
+        rows = [(row, reader.line_num) for row in reader]
+    for row, line in rows:
+        if not (row[text_column] or "").strip() or not (row[label_column] or "").strip():
             raise DataError(f"{path}, line {line}: a text and a label are needed, one is empty")
-    names = _label_names(path, [label for _, label, _ in rows])
-    index = {name: i for i, name in enumerate(names)}
-    examples = (
-        Example(decode_html_entities(text), index[_davidson_name(label)]) for text, label, _ in rows
-    )
+    names = _label_names(path, [row[label_column] for row, _ in rows])
+    has_votes = set(names) <= set(header)
+    examples = []
+    for row, line in rows:
+        label = names.index(_davidson_name(row[label_column]))
+        votes = _votes(path, line, row, names) if has_votes else _one_hot(label, len(names))
+        examples.append(Example(decode_html_entities(row[text_column]), label, votes))
     return Dataset(names, tuple(examples))
+
+
+def _votes(
+    path: Path, line: int, row: Mapping[str, str], names: Sequence[str]
+) -> tuple[float, ...]:
+    try:
+        counts = [float(row[name]) for name in names]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}, line {line}: the votes are no numbers") from error
+    if min(counts) < 0 or not 0 < sum(counts) < inf:
+        raise DataError(f"{path}, line {line}: the votes must be 0 or more, and not all 0")
+    return tuple(count / sum(counts) for count in counts)
+
+
+def _one_hot(label: int, labels: int) -> tuple[float, ...]:
+    return tuple(float(i == label) for i in range(labels))
 
 
 def _find_column(path: Path, header: Iterable[str], accepted: Sequence[str]) -> str:

@@ -106,6 +106,18 @@ def train(data: Path, base: Path, output: Path, recipe: Recipe) -> None:
     print(json.dumps(summary, indent=2))
 
 
+def weighted_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy of soft targets, averaged with a weight for each text.
+
+    `logits` and `targets` (batch, labels); `targets` are probabilities; `weights` (batch,). With
+    one-hot targets it is `torch.nn.CrossEntropyLoss(weight=…)`.
+    """
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    return (losses * weights).sum() / weights.sum()
+
+
 def batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int]]:
     """Indices in batches of like length, pools and batches in an order that `seed` decides."""
     generator = random.Random(seed)
@@ -175,7 +187,8 @@ def _fit(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
     weights = torch.tensor([recipe.class_weights.get(name, 1.0) for name in training.labels])
-    loss_of = torch.nn.CrossEntropyLoss(weight=weights)
+    votes = torch.tensor([example.votes for example in training.examples])
+    labels = torch.tensor([example.label for example in training.examples])
     progress = _restore(snapshot, fingerprint, model, optimizer, schedule)
     model.train()
     plan = _plan(lengths, recipe)
@@ -184,8 +197,8 @@ def _fit(
             if step < progress.step:
                 continue
             input_ids, mask = _pad([encoded[i] for i in batch], pad_id)
-            targets = torch.tensor([training.examples[i].label for i in batch])
-            loss = loss_of(model(input_ids=input_ids, attention_mask=mask).logits, targets)
+            logits = model(input_ids=input_ids, attention_mask=mask).logits
+            loss = weighted_loss(logits, votes[batch], weights[labels[batch]])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()

@@ -1,0 +1,55 @@
+"""AWS Lambda's entrypoint: `python -m awslambdaric handlers.aws_lambda.handler`.
+
+HTTP events go to FastAPI behind Mangum; any other event is refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from core.settings import Settings
+from handlers.service import Service
+
+# The model loads in a thread while the frameworks below are imported.
+_service = Service(Settings.from_env(os.environ))
+
+from handlers.lambda_http import create_handler, is_http  # noqa: E402
+
+_answer_http = create_handler(_service)
+# Lambda counts the time until here as initialisation, at full CPU. A model that does not load fails
+# the start, so that Lambda replaces the instance instead of sending it requests.
+_service.wait_until_loaded()
+
+
+class UnsupportedEvent(Exception):
+    """An event of a kind that this function does not take."""
+
+
+def handler(event: Any, context: Any) -> dict[str, Any]:
+    """Answers one Lambda invocation. Raises `UnsupportedEvent` for what is no HTTP request."""
+    if isinstance(event, dict) and is_http(event):
+        return _answer_http(_plain(event), context)
+    raise UnsupportedEvent(
+        f"this function takes HTTP events (API Gateway REST and HTTP APIs, function URLs,"
+        f" application load balancers); this one {_describe(event)}"
+    )
+
+
+def _plain(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with what Mangum would stumble over put right."""
+    body = event.get("body")
+    if isinstance(body, str) and not event.get("isBase64Encoded"):
+        # JSON events can hold lone surrogates, which the service refuses as broken UTF-8.
+        event = {**event, "body": body.encode(errors="surrogatepass")}
+    return event
+
+
+def _describe(event: Any) -> str:
+    if not isinstance(event, dict):
+        return f"is a {type(event).__name__}"
+    records = event.get("Records")
+    if isinstance(records, list) and records and isinstance(records[0], dict):
+        source = records[0].get("eventSource") or records[0].get("EventSource")
+        return f"holds records of {str(source)[:40]}"
+    return f"has the keys {sorted(str(key)[:40] for key in event)[:10]}"
