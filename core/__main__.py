@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from types import FrameType
 from typing import IO, NoReturn
 
 import msgspec
+from tqdm import tqdm
 
 from core.classifier import Classifier
 from core.cpu import available_cpus
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_prediction(options, settings)
         else:
             _classify_file(options, settings)
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -89,9 +93,7 @@ def _print_prediction(options: argparse.Namespace, settings: Settings) -> None:
 
 
 def _load(options: argparse.Namespace, settings: Settings, threads: int) -> Classifier:
-    classifier = Classifier.load(
-        options.model or settings.model, threads, settings.verify_weights
-    )
+    classifier = Classifier.load(options.model or settings.model, threads, settings.verify_weights)
     classifier.check_top_k(options.top_k)
     return classifier
 
@@ -120,13 +122,11 @@ def _classify_file(options: argparse.Namespace, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _open_input(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
+def _open_input(name: str) -> Iterator[tuple[io.BufferedReader, int | None]]:
     """The input's bytes and, of a regular file, how many there are."""
-    if name == "-":
-        yield sys.stdin.buffer, None
-        return
+    standard = name == "-"
     try:
-        stream = open(name, "rb")  # noqa: SIM115  (closed below)
+        stream = open(0 if standard else name, "rb", closefd=not standard)  # noqa: SIM115
     except OSError as error:
         raise InputUnreadable(f"{name} cannot be read: {error.strerror}") from error
     with stream:
@@ -167,9 +167,7 @@ def _umask() -> int:
     return umask
 
 
-def _progress(size: int | None, quiet: bool):  # type: ignore[no-untyped-def]  # tqdm has no types
-    from tqdm import tqdm
-
+def _progress(size: int | None, quiet: bool) -> tqdm[NoReturn]:
     return tqdm(total=size, unit="B", unit_scale=True, disable=quiet, mininterval=0.5)
 
 

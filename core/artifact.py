@@ -139,7 +139,9 @@ def _decode(path: Path, raw: bytes, shape: type[Any]) -> Any:
 def _verify(directory: Path, name: str, entry: FileEntry, verify_weights: bool) -> None:
     # A manifest may come from elsewhere: its names must not lead out of the directory.
     if not _FILE_NAME.fullmatch(name):
-        raise ModelUnavailable(f"{directory / MANIFEST} lists {name!r}, which is no plain file name")
+        raise ModelUnavailable(
+            f"{directory / MANIFEST} lists {name!r}, which is no plain file name"
+        )
     path = directory / name
     if path.is_symlink() or not path.is_file():
         raise ModelUnavailable(f"{path} is missing, though the manifest lists it")

@@ -134,7 +134,11 @@ class Classifier:
         return softmax(scaled)
 
     def _prediction(
-        self, probabilities: NDArray[np.float64], tokens: Tokens, tokenize_ms: float, infer_ms: float
+        self,
+        probabilities: NDArray[np.float64],
+        tokens: Tokens,
+        tokenize_ms: float,
+        infer_ms: float,
     ) -> Prediction:
         labels = self.card.labels
         order = np.argsort(-probabilities, kind="stable")

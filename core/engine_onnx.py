@@ -13,7 +13,7 @@ from core.errors import InferenceFailed, ModelUnavailable
 # The wheel carries telemetry that writes under the home folder at import; this stops it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime  # noqa: E402  (behind the line that it must see)
+import onnxruntime
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -10,9 +10,9 @@
     ├── Overloaded                   too much work at once; the same request may succeed later
     │   ├── QueueFull                as many requests wait as are allowed to
     │   └── DeadlineExceeded         the request's time was up before its answer
-    ├── ModelUnavailable             the model's directory is missing, altered or unfit, or still loads
-    ├── InferenceFailed              the engine failed on sound input: a defect, not the caller's fault
-    ├── InputUnreadable              a whole file cannot be read: not there, broken gzip, no text column
+    ├── ModelUnavailable             its directory is missing, altered or unfit, or it still loads
+    ├── InferenceFailed              the engine failed on sound input: a defect of ours
+    ├── InputUnreadable              no such file, broken gzip, a CSV without a text column
     └── SettingsError                an environment variable holds what is not accepted
 
 Each class has a `code`: stable, for programs. Its message is for people and never holds a text.

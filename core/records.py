@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import IO, Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import msgspec
 
@@ -56,12 +56,13 @@ def format_of(name: str) -> Format:
     raise InputUnreadable(f"{name}: the name must end in .txt, .csv or .jsonl, with or without .gz")
 
 
-def open_compressed(stream: IO[bytes], name: str) -> IO[bytes]:
-    """`stream` itself, or its decompressed content where `name` ends in .gz."""
-    return gzip.GzipFile(fileobj=stream, mode="rb") if name.endswith(".gz") else stream
+def open_compressed(stream: io.RawIOBase, name: str) -> BinaryIO:
+    """`stream`, buffered, and decompressed where `name` ends in .gz."""
+    buffered = io.BufferedReader(stream)
+    return cast(BinaryIO, gzip.open(buffered)) if name.endswith(".gz") else buffered
 
 
-def read_records(stream: IO[bytes], form: Format) -> Iterator[Record]:
+def read_records(stream: BinaryIO, form: Format) -> Iterator[Record]:
     """The records of a stream of bytes, one at a time.
 
     txt: a text a line. csv: a header, one column `text` or `tweet`, perhaps a column `id`. jsonl:
@@ -130,7 +131,7 @@ def _settled(
     return entry[0], entry[1].result()
 
 
-def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """(number, line without its end) from 1 on; None for a line over `MAX_LINE_BYTES`."""
     number = 0
     try:
@@ -238,7 +239,7 @@ def _csv_records(lines: Iterator[tuple[int, bytes | None]]) -> Iterator[Record]:
 class CountingReader(io.RawIOBase):
     """A stream that tells how many bytes were read of it, for progress over compressed files."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
         self.bytes_read = 0
 
@@ -246,7 +247,7 @@ class CountingReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
+        data = self._stream.read1(len(buffer))  # what is there: a pipe's lines are not held back
         buffer[: len(data)] = data
         self.bytes_read += len(data)
         return len(data)

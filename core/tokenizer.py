@@ -73,7 +73,7 @@ class Tokenizer:
 
 
 def decode_html_entities(text: str) -> str:
-    """`&amp;` as `&`, `&#128514;` as the emoji: scraped posts carry them, people do not write them."""
+    """`&amp;` as `&`, `&#128514;` as the emoji: scraped posts are full of them."""
     if "&" not in text:
         return text
     from html import unescape  # late: few texts need its table of 2,231 names

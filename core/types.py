@@ -26,12 +26,12 @@ class Tokens:
 class Prediction:
     """What the model says of one text.
 
-    `all_scores` has a probability for every label, from the highest to the lowest; of equal ones the
-    model's earlier label comes first. Single-label probabilities sum to one. For a multi-label model
-    `predicted_label` is None and `predicted_labels` holds the labels whose probability reaches their
-    threshold; for a single-label model `predicted_labels` is None. `confidence` is the highest
-    probability. `token_count` counts what the model read, special tokens included. The times are in
-    milliseconds and take no part in comparisons.
+    `all_scores` has a probability for every label, from the highest to the lowest; of equal ones
+    the model's earlier label comes first. Single-label probabilities sum to one. For a multi-label
+    model `predicted_label` is None and `predicted_labels` holds the labels whose probability
+    reaches their threshold; for a single-label model `predicted_labels` is None. `confidence` is
+    the highest probability. `token_count` counts what the model read, special tokens included. The
+    times are in milliseconds and take no part in comparisons.
     """
 
     predicted_label: str | None

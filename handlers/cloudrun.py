@@ -24,18 +24,24 @@ CHUNK_BYTES = 64 * 1024
 _service = Service(Settings.from_env(os.environ))
 
 
-@functions_framework.http
+@functions_framework.http  # type: ignore[untyped-decorator]
 def classify(request: flask.Request) -> flask.Response:
     """Answers every HTTP request that reaches the container."""
     answer = _service.handle(
         wire.Request(
             method=request.method,
-            path=request.path,
+            path=_path(request),
             headers={name.lower(): value for name, value in request.headers.items()},
             body=_read_body(request),
         )
     )
-    return flask.Response(answer.body, answer.status, answer.headers)
+    # No body at all for HEAD: an empty one would make Flask state the length 0.
+    return flask.Response(answer.body or None, answer.status, answer.headers)
+
+
+def _path(request: flask.Request) -> str:
+    """The path as it was sent, decoded; Flask's own has leading slashes merged."""
+    return str(request.environ["PATH_INFO"]).encode("latin-1").decode(errors="replace")
 
 
 def _read_body(request: flask.Request) -> bytes:

@@ -48,7 +48,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     answer = Answer(service)
     for path in service.paths:
-        app.router.add_route(path, answer)
+        app.router.add_route(path, answer)  # type: ignore[arg-type]  # an ASGI app is one, too
     app.router.default = answer
     app.router.redirect_slashes = False
     app.openapi = service.openapi_document  # type: ignore[method-assign]
@@ -77,4 +77,5 @@ def is_http(event: Mapping[str, Any]) -> bool:
 def _time_left_s(context: Any) -> float | None:
     if context is None:
         return None
-    return max(0.0, context.get_remaining_time_in_millis() / 1e3 - MARGIN_S)
+    left_s = context.get_remaining_time_in_millis() / 1e3
+    return max(0.0, float(left_s) - MARGIN_S)

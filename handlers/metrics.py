@@ -34,7 +34,9 @@ class Metrics:
             self._texts += texts
             self._tokens += tokens
 
-    def render(self, waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]) -> str:
+    def render(
+        self, waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]
+    ) -> str:
         """The exposition; `model` and `startup_ms` are empty until the model is loaded."""
         with self._lock:
             lines = [*self._lines(), *_gauges(waiting, model, startup_ms)]

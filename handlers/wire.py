@@ -24,7 +24,7 @@ from core.errors import (
     SettingsError,
 )
 
-# The least of the front ends' caps (an Application Load Balancer's 1 MB), so both clouds refuse alike.
+# The least of the front ends' caps (a load balancer's 1 MB): both clouds refuse the same.
 MAX_BODY_BYTES = 1_000_000
 MAX_TEXTS = 256
 # No request needs more than 2; a fixed bound refuses the same bodies whatever the stack's depth is.

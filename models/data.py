@@ -2,10 +2,10 @@
 
 May import: the standard library and `core`.
 
-Two spellings of Davidson et al. 2017 are read alike: the public `labeled_data.csv` (columns `tweet`,
-`class` with 0, 1, 2) and a file with the columns `text` and `label` (the label's name). Any other CSV
-with a text and a label column works too; its labels are then sorted by name. Where the file has a
-column for each label with the annotators' votes for it, the votes are read as well.
+Two spellings of Davidson et al. 2017 are read alike: the public `labeled_data.csv` (columns
+`tweet`, `class` with 0, 1, 2) and a file with the columns `text` and `label` (the label's name).
+Any other CSV with a text and a label column works too; its labels are then sorted by name. Where
+the file has a column for each label with the annotators' votes for it, the votes are read as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEAR_DUPLICATE_JACCARD = Fraction(7, 10)
 
 
 class DataError(ValueError):
-    """A data file that cannot be read as labelled texts; the message names the file and the line."""
+    """A file that cannot be read as labelled texts; the message names it and the line."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def split(dataset: Dataset, validation_fraction: float) -> tuple[Dataset, Datase
 
 
 def near_duplicate_groups(texts: Sequence[str]) -> list[list[int]]:
-    """Indices of texts grouped so that near-duplicates (see `NEAR_DUPLICATE_JACCARD`) share a group.
+    """Indices of texts, grouped so that near-duplicates share a group.
 
     Candidates come from the rare words that two texts share: with a Jaccard overlap of at least t,
     one of a text's ceil((1 - t) n) + 1 rarest words must be shared (prefix filtering, Chaudhuri et
@@ -180,6 +180,6 @@ def _root(parent: list[int], i: int) -> int:
 
 
 def _content_words(text: str) -> frozenset[str]:
-    """Lower-case words without links, mentions and the retweet mark; the raw text if none is left."""
+    """Lower-case words without links, mentions and the retweet mark; else the text itself."""
     stripped = re.sub(r"https?://\S+|@\w+|\brt\b", " ", text.lower())
     return frozenset(re.findall(r"\w+", stripped)) or frozenset([text])

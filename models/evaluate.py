@@ -2,9 +2,10 @@
 
     python -m models.evaluate models/default --checkpoint build/checkpoint --data FILE.csv
 
-Prints a table, draws a confusion matrix and a reliability diagram as PNG, and with `--write-card NOTES.md`
-puts the figures into the artifact's `model.json` and model card. The texts are the validation
-split that `models.train` left out (`--all` judges every text of the file: for a test set).
+Prints the figures, draws a confusion matrix and a reliability diagram as PNG, and with
+`--write-card NOTES.md` puts the figures into the artifact's `model.json` and model card. The texts
+are the validation split that `models.train` left out (`--all` judges every text of the file: for a
+test set).
 
 May import: matplotlib, transformers through `models.export`, `core`, `models.data`.
 """

@@ -2,10 +2,10 @@
 
     python -m models.train --data FILE.csv --output build/checkpoint
 
-Writes a Hugging Face directory (safetensors, tokenizer, config with the labels' names) and beside it
-`training.json`: labels, temperature, the recipe and what it was trained on; `models.export` reads both.
-A run that is killed goes on from its last snapshot when it is started again with the same arguments,
-and ends with the same weights as an undisturbed run on the same machine.
+Writes a Hugging Face directory (safetensors, tokenizer, config with the labels' names) and beside
+it `training.json`: labels, temperature, the recipe and what it was trained on; `models.export`
+reads both. A run that is killed goes on from its last snapshot when it is started again with the
+same arguments, and ends with the same weights as an undisturbed run on the same machine.
 
 May import: torch, transformers, `core`, `models.data`.
 """
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from models.data import Dataset, Example, read_dataset, split
+from models.data import Dataset, read_dataset, split
 
 SNAPSHOT = "snapshot.pt"
 SNAPSHOT_EVERY_STEPS = 100
@@ -133,7 +133,7 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int) -> list[list[int
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
-    """The temperature that minimises the negative log-likelihood (Guo et al. 2017, "On Calibration").
+    """The temperature of the least negative log-likelihood (Guo et al. 2017, "On Calibration").
 
     `logits` (texts, labels), `targets` (texts,). A golden-section search over [0.25, 8] on a log
     scale: the likelihood is unimodal in the temperature.
@@ -158,7 +158,7 @@ def _nll(logits: NDArray[Any], targets: NDArray[np.int64]) -> float:
 def predict_logits(
     model: Any, tokenizer: Any, texts: Sequence[str], recipe: Recipe
 ) -> NDArray[np.float32]:
-    """Logits (texts, labels) float32 of transformers' own model and tokenizer, one text at a time."""
+    """Logits (texts, labels) float32 of transformers' model and tokenizer, a text at a time."""
     model.eval()
     rows = []
     with torch.inference_mode():
@@ -199,7 +199,7 @@ def _fit(
             input_ids, mask = _pad([encoded[i] for i in batch], pad_id)
             logits = model(input_ids=input_ids, attention_mask=mask).logits
             loss = weighted_loss(logits, votes[batch], weights[labels[batch]])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
             optimizer.step()
             schedule.step()
@@ -267,9 +267,7 @@ def _save(
     os.replace(partial, path)
 
 
-def _restore(
-    path: Path, fingerprint: str, model: Any, optimizer: Any, schedule: Any
-) -> Progress:
+def _restore(path: Path, fingerprint: str, model: Any, optimizer: Any, schedule: Any) -> Progress:
     if not path.exists():
         return Progress()
     state = torch.load(path, weights_only=True)
