@@ -61,7 +61,7 @@ class Progress:
     loss_average: float = 0.0
 
 
-def train(data: Path, base: Path, output: Path, recipe: Recipe) -> None:
+def train(data: Path, base: Path, base_name: str, output: Path, recipe: Recipe) -> None:
     """Trains on `data` starting from the encoder in `base` and writes the checkpoint to `output`.
 
     Raises `models.data.DataError` for unusable data and `ValueError` for a class weight that names
@@ -95,7 +95,7 @@ def train(data: Path, base: Path, output: Path, recipe: Recipe) -> None:
         "temperature": temperature,
         "decode_html_entities": True,
         "recipe": asdict(recipe),
-        "base": base.name,
+        "base": base_name,
         "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
         "training_texts": len(training.examples),
         "validation_texts": len(validation.examples),
@@ -310,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="CSV with text and label columns")
     parser.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
     parser.add_argument("--base", type=Path, default=None, help="Hugging Face encoder directory")
+    parser.add_argument("--base-name", help="what to call the base; default: its directory's name")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -334,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         validation_fraction=options.validation_fraction,
         class_weights=dict(options.class_weight),
     )
-    train(options.data, options.base or default_base(), options.output, recipe)
+    base = options.base or default_base()
+    train(options.data, base, options.base_name or base.name, options.output, recipe)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+# make run, make test and the rest; `make help` lists them. Everything lives in .venv.
+
+PYTHON ?= python3.11
+# Where to take torch from, for example PyTorch's index of CPU wheels; empty: pip's own settings.
+TORCH_INDEX ?=
+# The texts that a model is made of: a CSV with the columns text and label (or tweet and class).
+DATA ?=
+CHECKPOINT ?= build/checkpoint
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+HASHED := --require-hashes --no-deps
+UV_COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 \
+	--python-platform x86_64-unknown-linux-gnu --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock' --upgrade
+
+.PHONY: help run test lint format model bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .venv/serving.ok ## Serve on PORT (8080) as Cloud Run's container does
+	@exec $(BIN)/gunicorn --config handlers/gunicorn.conf.py
+
+test: .venv/dev.ok ## Run the tests (needs no cloud and no container engine)
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.ok ## Check style, types and scripts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy && $(BIN)/mypy --exclude '^$$' handlers/gunicorn.conf.py
+	$(BIN)/shellcheck .ci/run
+
+format: .venv/dev.ok ## Put the code into the project's style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+model: .venv/dev.ok ## Train, export and evaluate the default model on DATA=FILE.csv
+	@test -n "$(DATA)" || { echo "say which texts: make model DATA=FILE.csv" >&2; exit 2; }
+	$(BIN)/python -m models.train --data "$(DATA)" --output $(CHECKPOINT) $(TRAIN)
+	$(BIN)/python -m models.export $(CHECKPOINT) models/default $(EXPORT)
+	$(BIN)/python -m models.evaluate models/default --checkpoint $(CHECKPOINT) --data "$(DATA)" \
+		--plots docs/default-model --write-card models/default_notes.md
+
+TRAIN ?= --base-name all-MiniLM-L6-v2 --class-weight hate_speech=1.5
+EXPORT ?= --name hate-offensive-minilm --version 1.0.0 --max-tokens 256 \
+	--base-model all-MiniLM-L6-v2=Apache-2.0 --data "Davidson et al. 2017=MIT"
+
+bench: .venv/dev.ok ## Measure cold start and load beside the plain designs
+	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.load
+
+lock: .venv/dev.ok ## Resolve requirements/*.in anew
+	for set in serving cloudrun lambda cli; do $(UV_COMPILE) --generate-hashes \
+		--override requirements/overrides.txt requirements/$$set.in -o requirements/$$set.txt || exit 1; done
+	$(UV_COMPILE) --override requirements/overrides-dev.txt requirements/dev.in -o requirements/dev.txt
+
+clean: ## Remove the environment and everything that was built
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/created.ok:
+	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c '' || { echo "Python 3.11 is needed: install it, or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .venv && touch $@
+
+.venv/serving.ok: .venv/created.ok requirements/serving.txt requirements/cloudrun.txt requirements/cli.txt
+	@echo "installing what serving needs into .venv (once) …"
+	@$(PIP) $(HASHED) $(foreach set,serving cloudrun cli,-r requirements/$(set).txt) && touch $@
+
+.venv/dev.ok: .venv/serving.ok requirements/lambda.txt requirements/dev.txt requirements/torch.txt
+	@echo "installing what tests and training need into .venv (once) …"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements/torch.txt && $(PIP) $(HASHED) -r requirements/lambda.txt
+	@$(PIP) --no-deps -r requirements/dev.txt && touch $@
