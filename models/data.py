@@ -118,10 +118,10 @@ def _label_names(path: Path, labels: Iterable[str]) -> tuple[str, ...]:
     return DAVIDSON_LABELS if found <= set(DAVIDSON_LABELS) else tuple(sorted(found))
 
 
-def split(dataset: Dataset, validation_fraction: float) -> tuple[Dataset, Dataset]:
+def split(dataset: Dataset, validation_fraction: float, fold: int = 0) -> tuple[Dataset, Dataset]:
     """Training and validation parts; a text and its near-duplicates are on one side.
 
-    Deterministic: a group of near-duplicates goes where the SHA-256 of its smallest text says, so
+    Another `fold` (0 to 1 / `validation_fraction` - 1) validates on other texts. Deterministic: a group of near-duplicates goes where the SHA-256 of its smallest text says, so
     neither the file's order nor a seed can be tuned to flatter the result.
     """
     training: list[Example] = []
@@ -129,7 +129,8 @@ def split(dataset: Dataset, validation_fraction: float) -> tuple[Dataset, Datase
     for group in near_duplicate_groups([example.text for example in dataset.examples]):
         key = min(dataset.examples[i].text for i in group)
         share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-        side = validation if share < validation_fraction else training
+        in_fold = fold <= share / validation_fraction < fold + 1
+        side = validation if in_fold else training
         side.extend(dataset.examples[i] for i in group)
     return Dataset(dataset.labels, tuple(training)), Dataset(dataset.labels, tuple(validation))
 

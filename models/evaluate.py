@@ -32,6 +32,7 @@ from core.cpu import available_cpus
 from models.card import render_card
 from models.data import Dataset, read_dataset, split
 from models.export import Checkpoint, load_checkpoint, write_card
+from models.train import Recipe
 
 CALIBRATION_BINS = 15
 
@@ -246,8 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = load_checkpoint(options.checkpoint)
     dataset = read_dataset(options.data)
     if not options.all:
-        fraction = checkpoint.training.get("recipe", {}).get("validation_fraction", 0.1)
-        _, dataset = split(dataset, fraction)
+        recipe = Recipe(**checkpoint.training.get("recipe", {}))
+        _, dataset = split(dataset, recipe.validation_fraction, recipe.fold)
     figures = evaluate(artifact, checkpoint, dataset, options.plots)
     print(json.dumps(figures, indent=2))
     if options.write_card:

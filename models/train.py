@@ -50,6 +50,7 @@ class Recipe:
     max_tokens: int = 96
     seed: int = 17
     validation_fraction: float = 0.1
+    fold: int = 0
     class_weights: dict[str, float] = field(default_factory=dict)
 
 
@@ -69,7 +70,7 @@ def train(data: Path, base: Path, base_name: str, output: Path, recipe: Recipe) 
     """
     dataset = read_dataset(data)
     _check_class_weights(recipe, dataset.labels)
-    training, validation = split(dataset, recipe.validation_fraction)
+    training, validation = split(dataset, recipe.validation_fraction, recipe.fold)
     _seed_everything(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -317,6 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--validation-fraction", type=float, default=0.1)
+    parser.add_argument("--fold", type=int, default=0, help="which fraction validates; default 0")
     parser.add_argument(
         "--class-weight",
         type=_class_weight,
@@ -333,6 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         max_tokens=options.max_tokens,
         seed=options.seed,
         validation_fraction=options.validation_fraction,
+        fold=options.fold,
         class_weights=dict(options.class_weight),
     )
     base = options.base or default_base()

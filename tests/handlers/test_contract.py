@@ -173,7 +173,7 @@ def test_a_prediction(adapter: Adapter) -> None:
     answer = adapter.send(predict(LOVELY)).json()
     assert answer["predicted_label"] == "neither"
     assert answer["confidence"] == max(answer["all_scores"].values())
-    assert list(answer["all_scores"])[0] == "neither"
+    assert next(iter(answer["all_scores"])) == "neither"
     assert sum(answer["all_scores"].values()) == pytest.approx(1, abs=1e-9)
     assert sorted(answer["all_scores"].values(), reverse=True) == [*answer["all_scores"].values()]
     assert answer["token_count"] == 6
@@ -191,9 +191,9 @@ def test_top_k_shortens_the_scores(adapter: Adapter) -> None:
 def test_truncation_is_told(adapter: Adapter) -> None:
     answer = adapter.send(predict({"text": "day " * 25_000})).json()
     assert answer["truncated"] is True
-    assert answer["token_count"] == adapter.send(Call("GET", "/model")).json()["limits"][
-        "max_tokens"
-    ]
+    assert (
+        answer["token_count"] == adapter.send(Call("GET", "/model")).json()["limits"]["max_tokens"]
+    )
 
 
 def test_a_batch_keeps_its_order_and_its_errors_in_place(adapter: Adapter) -> None:
