@@ -36,7 +36,12 @@ class Admission:
         self._free = threading.BoundedSemaphore(concurrency)
         self._lock = threading.Lock()
         self._queue_limit = queue_limit
+        self._running = 0
         self._waiting = 0
+
+    @property
+    def running(self) -> int:
+        return self._running
 
     @property
     def waiting(self) -> int:
@@ -52,9 +57,13 @@ class Admission:
         start = perf_counter()
         if not self._free.acquire(blocking=False):
             self._wait(deadline)
+        with self._lock:
+            self._running += 1
         try:
             yield (perf_counter() - start) * 1e3
         finally:
+            with self._lock:
+                self._running -= 1
             self._free.release()
 
     def _wait(self, deadline: Deadline) -> None:

@@ -5,6 +5,7 @@ HTTP events go to FastAPI behind Mangum; any other event is refused by name.
 
 from __future__ import annotations
 
+import base64
 import os
 from typing import Any
 
@@ -22,6 +23,10 @@ _answer_http = create_handler(_service)
 _service.wait_until_loaded()
 
 
+# Callers choose these, and Mangum fails on a host that is no HOST or HOST:PORT.
+UNPARSEABLE_HEADERS = ("host", "x-forwarded-port")
+
+
 class UnsupportedEvent(Exception):
     """An event of a kind that this function does not take."""
 
@@ -37,12 +42,27 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def _plain(event: dict[str, Any]) -> dict[str, Any]:
-    """The event with what Mangum would stumble over put right."""
-    body = event.get("body")
-    if isinstance(body, str) and not event.get("isBase64Encoded"):
-        # JSON events can hold lone surrogates, which the service refuses as broken UTF-8.
-        event = {**event, "body": body.encode(errors="surrogatepass")}
-    return event
+    """The event with what Mangum would stumble over put right; nothing of it is needed here."""
+    plain = {**event, "body": _body(event), "isBase64Encoded": False}
+    for name in ("headers", "multiValueHeaders"):
+        if name in event or name == "headers":
+            plain[name] = {
+                key: value
+                for key, value in (event.get(name) or {}).items()
+                if key.lower() not in UNPARSEABLE_HEADERS
+            }
+    return plain
+
+
+def _body(event: dict[str, Any]) -> bytes:
+    """The body's bytes. What is no base64, or no Unicode, is left for the service to refuse."""
+    body = event.get("body") or ""
+    if event.get("isBase64Encoded"):
+        try:
+            return base64.b64decode(body, validate=True)
+        except ValueError:
+            pass
+    return str(body).encode(errors="surrogatepass")
 
 
 def _describe(event: Any) -> str:

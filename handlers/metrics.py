@@ -35,11 +35,11 @@ class Metrics:
             self._tokens += tokens
 
     def render(
-        self, waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]
+        self, running: int, waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]
     ) -> str:
         """The exposition; `model` and `startup_ms` are empty until the model is loaded."""
         with self._lock:
-            lines = [*self._lines(), *_gauges(waiting, model, startup_ms)]
+            lines = [*self._lines(), *_gauges(running, waiting, model, startup_ms)]
         return "\n".join(lines) + "\n"
 
     def _lines(self) -> Iterator[str]:
@@ -63,8 +63,10 @@ class Metrics:
 
 
 def _gauges(
-    waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]
+    running: int, waiting: int, model: Mapping[str, str], startup_ms: Mapping[str, float]
 ) -> Iterator[str]:
+    yield from _head("classifier_running", "gauge", "Requests that are being classified.")
+    yield f"classifier_running {running}"
     yield from _head("classifier_waiting", "gauge", "Requests that wait for a run.")
     yield f"classifier_waiting {waiting}"
     if model:

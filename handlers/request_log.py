@@ -19,7 +19,7 @@ from core.settings import Settings
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:=;-]{1,128}")
 _W3C_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/.*)?")
-_XRAY_ROOT = re.compile(r"(?:^|;)Root=([0-9a-fA-F-]{1,64})(?:;|$)")
+_XRAY_ROOT = re.compile(r"(?:.*;)?Root=([0-9a-fA-F-]{1,64})(?:;.*)?")
 
 
 def request_id(headers: Mapping[str, str]) -> str:
@@ -32,7 +32,7 @@ def request_id(headers: Mapping[str, str]) -> str:
         ("x-amzn-trace-id", _XRAY_ROOT),
         ("traceparent", _W3C_TRACE),
     ):
-        if match := pattern.search(headers.get(name, "")):
+        if match := pattern.fullmatch(headers.get(name, "")):
             return match[1]
     own = headers.get("x-request-id", "")
     return own if _SAFE_ID.fullmatch(own) else os.urandom(16).hex()

@@ -151,6 +151,7 @@ class Service:
         classifier = self._ready_classifier(deadline, observation)
         classifier.check_top_k(asked.top_k)
         with self._admission.slot(deadline) as observation.queue_ms:
+            deadline.check()
             prediction = classifier.classify_one(asked.text, asked.truncate)
         observation.add(prediction)
         return _json(
@@ -240,7 +241,7 @@ class Service:
         classifier = self._loader.loaded
         model = _identity(classifier) if classifier else {}
         phases = self._startup_ms if classifier else {}
-        text = self._metrics.render(self._admission.waiting, model, phases)
+        text = self._metrics.render(self._admission.running, self._admission.waiting, model, phases)
         return Response(HTTPStatus.OK, {"Content-Type": METRICS_TYPE}, text.encode())
 
     def _deadline(self, request: Request) -> Deadline:

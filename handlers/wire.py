@@ -213,4 +213,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+def _number(literal: str) -> int | float:
+    """2.0 is an integer to JSON Schema, and so to `top_k`."""
+    value = float(literal)
+    return int(value) if value.is_integer() else value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_float=_number
+)
