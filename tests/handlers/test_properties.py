@@ -31,7 +31,7 @@ class LambdaTransport(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         body = request.body or b""
-        raw = body.encode() if isinstance(body, str) else body
+        raw = body.encode() if isinstance(body, str) else bytes(body)  # type: ignore[arg-type]
         headers = {name: str(value) for name, value in request.headers.items()}
         answer = self._adapter.send(Call(str(request.method), request.path_url, raw, headers))
         return as_requests(answer, request)
@@ -69,7 +69,7 @@ def drive(adapter: Adapter, path: str, method: str, mode: GenerationMode, **how:
 
     @each_operation
     @given(case=operation.as_strategy(generation_mode=mode))
-    def check(case: Case) -> None:
+    def check(case: Case[Any]) -> None:
         case.call_and_validate(**how)
 
     check()

@@ -1,0 +1,62 @@
+"""What the tests of `core` share: a copy of the default model, and fakes of its two seams."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.artifact import ModelCard
+from core.errors import BlankText
+from core.settings import DEFAULT_MODEL
+from core.types import Tokens
+
+LABELS = ("red", "green", "blue")
+CARD = ModelCard("fake", "1", "single_label", LABELS, max_tokens=8)
+
+
+class WordLengths:
+    """An `Encoder`: each word is its length; text without words is blank."""
+
+    def encode(self, text: str, truncate: bool) -> Tokens:
+        if not text.strip():
+            raise BlankText("blank")
+        ids = [len(word) for word in text.split()]
+        return Tokens(np.array(ids, dtype=np.int64), truncated=False)
+
+
+class FakeEngine:
+    """An `Engine`: the logits that `answer` gives for a text's ids."""
+
+    def __init__(self, answer: Callable[[list[int]], Sequence[float]]) -> None:
+        self._answer = answer
+
+    def run(self, input_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.array([self._answer(input_ids[0].tolist())], dtype=np.float32)
+
+
+def fixed(*logits: float) -> FakeEngine:
+    """An engine that says the same of every text."""
+    return FakeEngine(lambda ids: logits)
+
+
+@pytest.fixture(scope="session")
+def default_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The default model as it is when the tests begin; not to be altered."""
+    directory = tmp_path_factory.mktemp("default") / "model"
+    shutil.copytree(DEFAULT_MODEL, directory)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def model_copy(default_model: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the default model that a test may break."""
+    directory = tmp_path / "model"
+    shutil.copytree(default_model, directory)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
