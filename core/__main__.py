@@ -143,7 +143,11 @@ def _open_output(name: str, input_name: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(name)
+    target = Path(name).resolve()
+    if target.exists() and not target.is_file():
+        with target.open("wb") as stream:  # a pipe or a device: there is nothing to replace
+            yield stream
+        return
     if target.exists() and input_name != "-" and target.samefile(input_name):
         raise InputUnreadable(f"{name} is the input; name another output")
     with tempfile.NamedTemporaryFile(

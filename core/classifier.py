@@ -47,7 +47,7 @@ class Classifier:
     ) -> None:
         """`load_ms` tells what each phase of loading took, in milliseconds.
 
-        Raises `ModelUnavailable` when the engine's logits do not fit the card's labels.
+        Raises `ModelUnavailable` when the engine does not run or its logits do not fit the labels.
         """
         self.card = card
         self.checksum = checksum
@@ -163,7 +163,11 @@ class Classifier:
 
     def _check_head(self) -> None:
         """Runs the probe text once: the first answer then finds every buffer made."""
-        shape = self._engine.run(self._encoder.encode(PROBE_TEXT, True).input_ids[None, :]).shape
+        ids = self._encoder.encode(PROBE_TEXT, truncate=True).input_ids
+        try:
+            shape = self._engine.run(ids[np.newaxis, :]).shape
+        except InferenceFailed as error:
+            raise ModelUnavailable(f"the graph cannot be run: {error}") from error
         if shape != (1, len(self.card.labels)):
             raise ModelUnavailable(
                 f"the graph gives logits of shape {shape} for one text,"

@@ -15,7 +15,9 @@ from core.errors import BlankText, ModelUnavailable, TextTooLong, UnencodableTex
 from core.types import Tokens
 
 HEAD_CHARACTERS_PER_TOKEN = 32
-_WHITE_SPACE = re.compile(r"\s")
+# Only what every tokenizer takes for white space: some drop the other control characters, which
+# would join the words around them.
+_WHITE_SPACE = re.compile(r"[ \t\r\n]")
 
 
 class Tokenizer:
@@ -38,10 +40,10 @@ class Tokenizer:
         Raises `BlankText` for white space only, `UnencodableText` for lone surrogates, and
         `TextTooLong` for a text over the limit unless `truncate`.
         """
-        if not text.strip():
-            raise BlankText("the text is blank: it has no character but white space")
         if self._decode_html:
             text = decode_html_entities(text)
+        if not text.strip():
+            raise BlankText("the text is blank: it has no character but white space")
         encoding = self._encode_head(text) or self._encode(text)
         truncated = bool(encoding.overflowing)
         if truncated and not truncate:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from core.artifact import ModelCard
@@ -17,6 +18,9 @@ from core.types import Tokens
 
 LABELS = ("red", "green", "blue")
 CARD = ModelCard("fake", "1", "single_label", LABELS, max_tokens=8)
+
+# For properties: how long an example takes says nothing of it on a busy machine.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class WordLengths:

@@ -106,8 +106,11 @@ def test_a_missing_manifest_is_named(model_copy: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"files": []}', b'{"files": {"a": {}}}']
-    + [b'{"files": {}, "extra": 1}', b'{"files": {"a": {"sha256": "", "bytes": 1, "extra": 1}}}'],
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"files": []}', b'{"files": {"a": {}}}'),
+        b'{"files": {}, "extra": 1}',
+        b'{"files": {"a": {"sha256": "", "bytes": 1, "extra": 1}}}',
+    ],
 )
 def test_a_malformed_manifest_is_named(model_copy: Path, content: bytes) -> None:
     (model_copy / MANIFEST).write_bytes(content)

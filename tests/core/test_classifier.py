@@ -24,7 +24,13 @@ from core.errors import (
 from core.types import Prediction
 from tests.core.conftest import CARD, LABELS, FakeEngine, WordLengths, fixed
 
-TEXTS = ["have a lovely day", "what a long queue that was", "soup!", "day " * 400, "caf\u00e9 😂 &amp;"]
+TEXTS = [
+    "have a lovely day",
+    "what a long queue that was",
+    "soup!",
+    "day " * 400,
+    "caf\u00e9 😂 &amp;",
+]
 PROBE_IDS = [len(word) for word in PROBE_TEXT.split()]
 
 
@@ -55,7 +61,15 @@ def test_softmax_is_taken_along_the_last_axis() -> None:
 
 @pytest.mark.parametrize(
     ("logit", "probability"),
-    [(0, 0.5), (1e4, 1), (-1e4, 0), (1e30, 1), (-1e30, 0), (-700, exp(-700)), (2, 1 / (1 + exp(-2)))],
+    [
+        (0, 0.5),
+        (1e4, 1),
+        (-1e4, 0),
+        (1e30, 1),
+        (-1e30, 0),
+        (-700, exp(-700)),
+        (2, 1 / (1 + exp(-2))),
+    ],
 )
 def test_sigmoid_of_extremes_is_exact(logit: float, probability: float) -> None:
     assert sigmoid(np.array([logit, -logit])) == pytest.approx([probability, 1 - probability])
@@ -114,6 +128,14 @@ def test_labels_that_reach_their_threshold_are_chosen(
 def test_a_head_that_does_not_fit_the_labels_is_refused(logits: list[float]) -> None:
     with pytest.raises(ModelUnavailable, match=rf"\(1, {len(logits)}\).* 3 labels"):
         with_logits(*logits)
+
+
+def test_a_graph_that_cannot_run_the_probe_is_unfit() -> None:
+    def answer(ids: list[int]) -> list[float]:
+        raise InferenceFailed("no such id")
+
+    with pytest.raises(ModelUnavailable):
+        Classifier(CARD, WordLengths(), FakeEngine(answer))
 
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])

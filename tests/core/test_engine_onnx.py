@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 def write_graph(path: Path, inputs: Sequence[str]) -> Path:
     """logits (batch, inputs) float32: the sum of each input over the sequence, in their order."""
-    nodes = [helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT) for name in inputs]
+    nodes = [
+        helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT) for name in inputs
+    ]
     nodes += [
         helper.make_node("ReduceSum", [f"{name}_f", "axis"], [f"{name}_sum"], keepdims=1)
         for name in inputs

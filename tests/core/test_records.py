@@ -27,7 +27,7 @@ from core.records import (
     read_records,
 )
 from core.types import Prediction
-from tests.core.conftest import CARD, FakeEngine, WordLengths, fixed
+from tests.core.conftest import CARD, UNHURRIED, FakeEngine, WordLengths, fixed
 
 BOM = b"\xef\xbb\xbf"
 LONG = b"x" * MAX_LINE_BYTES
@@ -145,8 +145,14 @@ def test_jsonl_goes_on_after_blank_undecodable_and_long_lines() -> None:
         (BOM + b"text\r\nsoup\r\nsalt", [(2, None, "soup"), (3, None, "salt")]),
         (b"id,n,tweet\n7,0,soup\n,1,salt\n", [(2, "7", "soup"), (3, "", "salt")]),
         (b"tweet,text\na,b\n", [(2, None, "b")]),
-        (b'text\n"one\ntwo, ""three"""\nlast\n', [(2, None, 'one\ntwo, "three"'), (4, None, "last")]),
-        (b"text,n\nsoup\nsalt,1,2\nrice,3\n", [(2, None, None), (3, None, None), (4, None, "rice")]),
+        (
+            b'text\n"one\ntwo, ""three"""\nlast\n',
+            [(2, None, 'one\ntwo, "three"'), (4, None, "last")],
+        ),
+        (
+            b"text,n\nsoup\nsalt,1,2\nrice,3\n",
+            [(2, None, None), (3, None, None), (4, None, "rice")],
+        ),
         (b"text\na\x00b\nc\n", [(2, None, "a\0b"), (3, None, "c")]),
         (b"text\n\xff\nsoup\n", [(2, None, None), (3, None, "soup")]),
         (b'text\n"a\n\xff\n"\nsoup\n', [(2, None, None), (5, None, "soup")]),
@@ -164,7 +170,9 @@ def test_a_csv_row_is_a_record_numbered_by_its_first_line(
     assert read(data, "csv") == expected
 
 
-@pytest.mark.parametrize("header", [b"\n", b"id,body\n", b"Text\n", b"\xff,text\n", b'"text\n', b"1"])
+@pytest.mark.parametrize(
+    "header", [b"\n", b"id,body\n", b"Text\n", b"\xff,text\n", b'"text\n', b"1"]
+)
 def test_a_csv_without_a_text_column_is_unreadable(header: bytes) -> None:
     with pytest.raises(InputUnreadable, match="CSV"):
         read(header + b"1,soup\n" if header != b"1" else header, "csv")
@@ -174,17 +182,20 @@ lines = st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b""
 objects = st.fixed_dictionaries({}, optional={"text": st.text() | st.none(), "id": st.integers()})
 
 
+@UNHURRIED
 @given(lines=lines, form=st.sampled_from(["txt", "jsonl"]))
 def test_as_many_records_as_lines_whatever_they_hold(lines: list[bytes], form: Format) -> None:
     numbers = [line for line, _, _ in read(b"".join(line + b"\n" for line in lines), form)]
     assert numbers == list(range(1, len(lines) + 1))
 
 
+@UNHURRIED
 @given(rows=st.lists(objects, max_size=10))
 def test_json_texts_and_ids_come_back_as_they_went_in(rows: list[dict[str, str | None]]) -> None:
     data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     expected = [
-        (row.get("id"), row["text"]) if row.get("text") is not None else (None, None) for row in rows
+        (row.get("id"), row["text"]) if row.get("text") is not None else (None, None)
+        for row in rows
     ]
     assert [(id, text) for _, id, text in read(data, "jsonl")] == expected
 
@@ -193,7 +204,7 @@ def test_json_texts_and_ids_come_back_as_they_went_in(rows: list[dict[str, str |
 def test_a_name_in_gz_is_decompressed_and_its_bytes_are_counted(name: str, packed: bool) -> None:
     content = b"soup\n" * 50_000
     data = gzip.compress(content) if packed else content
-    counting = CountingReader(io.BufferedReader(io.BytesIO(data)))  # type: ignore[arg-type]
+    counting = CountingReader(io.BufferedReader(io.BytesIO(data)))
     records = list(read_records(open_compressed(counting, name), "txt"))
     assert {record.content for record in records} == {"soup"}
     assert (len(records), counting.bytes_read) == (50_000, len(data))

@@ -31,7 +31,20 @@ ACCEPTED = [
     ("GOOGLE_CLOUD_PROJECT", "my-project", "google_cloud_project", "my-project"),
 ]
 
-NO_INTEGER = ["-1", "+1", "1.0", "1e1", "0x1", " 1", "1 ", "1\n", "1_0", "١", "one", "9" * 5000]
+NO_INTEGER = [
+    "-1",
+    "+1",
+    "1.0",
+    "1e1",
+    "0x1",
+    " 1",
+    "1 ",
+    "1\n",
+    "1_0",
+    "\u0661",
+    "one",
+    "9" * 5000,
+]
 REFUSED = {
     ("CLASSIFIER_VERIFY", "quick or full"): ["yes", "FULL", "full ", "0"],
     ("CLASSIFIER_THREADS", "from 1 to 256"): ["0", "257", *NO_INTEGER],
