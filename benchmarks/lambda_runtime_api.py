@@ -22,14 +22,20 @@ class InvocationFailed(Exception):
     """The handler, or the function's start, raised; the message is what it reported."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is stopped breaks its long poll: nothing to tell."""
+
+
 class LambdaRuntimeApi:
     """Listens on `address` from construction on, until `close`."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[bytes] = queue.Queue()
         self._answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property

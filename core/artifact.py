@@ -101,6 +101,7 @@ def open_artifact(directory: Path, verify_weights: bool = False) -> Artifact:
     for required in (CARD, GRAPH, TOKENIZER):
         if required not in manifest.files:
             raise ModelUnavailable(f"{directory / MANIFEST} does not list {required}")
+    _refuse_unlisted(directory, manifest)
     for name, entry in manifest.files.items():
         _verify(directory, name, entry, verify_weights)
     card = _decode(directory / CARD, _read(directory / CARD), ModelCard)
@@ -150,6 +151,13 @@ def _verify(directory: Path, name: str, entry: FileEntry, verify_weights: bool) 
         raise ModelUnavailable(f"{path} has {size} bytes, the manifest says {entry.bytes}")
     if (verify_weights or size <= QUICK_HASH_BYTES) and _sha256(path) != entry.sha256:
         raise ModelUnavailable(f"{path} was altered: its SHA-256 is not the manifest's")
+
+
+def _refuse_unlisted(directory: Path, manifest: Manifest) -> None:
+    """A graph may name any file beside it for its weights: none may lie there unverified."""
+    for path in directory.iterdir():
+        if path.name != MANIFEST and path.name not in manifest.files:
+            raise ModelUnavailable(f"{path} is not listed in the manifest")
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.artifact import ModelCard, open_artifact
+from core.engine_onnx import OnnxEngine
 from core.errors import InferenceFailed, InvalidInput, InvalidOption, ModelUnavailable
+from core.tokenizer import Tokenizer
 from core.types import Prediction, Tokens
 
 # Of a text that any tokenizer takes; its answer is the check that graph, tokenizer and card agree.
@@ -65,13 +67,9 @@ class Classifier:
         start = perf_counter()
         artifact = open_artifact(directory, verify_weights)
         opened = perf_counter()
-        from core.tokenizer import Tokenizer
-
         card = artifact.card
         encoder = Tokenizer(artifact.tokenizer, card.max_tokens, card.decode_html_entities)
         tokenized = perf_counter()
-        from core.engine_onnx import OnnxEngine
-
         engine = OnnxEngine(artifact.graph, threads)
         ready = perf_counter()
         load_ms = {

@@ -2,7 +2,8 @@
 
     gunicorn --config handlers/gunicorn.conf.py
 
-May import: `core.settings`, `handlers.startup`, the standard library; this runs in the master.
+This runs in the master. May import: `core.settings`, `handlers.loading`, `handlers.startup`, the
+standard library.
 """
 
 import os
@@ -71,3 +72,8 @@ def when_ready(server: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     if worker.age > _chosen.workers:
         startup.restart()
+    # Here, and not with the function's own import: the model loads beside the framework's imports.
+    # Not in the master either: ONNX Runtime's threads do not live through a fork.
+    from handlers.loading import loader_of
+
+    loader_of(_chosen)

@@ -1,27 +1,34 @@
-"""The model, loaded in a thread while frameworks are imported: reading and parsing release the GIL.
+"""The model, loaded in a thread while frameworks are imported.
 
-May import: `core`, the standard library.
+Parsing the tokenizer and making the session release the GIL, imports do not: so this module's own
+imports (numpy, ONNX Runtime) come first, then the thread starts, then the frameworks are imported.
+
+May import: `core`, `handlers.startup`, `handlers.request_log`, the standard library.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from time import monotonic
 
 from core.classifier import Classifier
 from core.errors import ClassifierError, ModelUnavailable
+from core.settings import Settings
+from handlers import request_log, startup
 
 
 class BackgroundLoader:
-    """Starts `load` in a thread at once; many threads may wait for what comes of it."""
+    """Starts `load` in a thread at once; many threads may wait for what comes of it.
 
-    def __init__(
-        self, load: Callable[[], Classifier], on_loaded: Callable[[Classifier], None]
-    ) -> None:
-        """`on_loaded` is called in the loading thread, before anyone gets the classifier."""
+    `startup_ms` has the phases of the start, in milliseconds: when loading began and when the
+    model was ready, both since the process started, and what each step between them took.
+    """
+
+    def __init__(self, load: Callable[[], Classifier]) -> None:
+        self.startup_ms: dict[str, float] = {"begin": round(startup.since_start_ms(), 1)}
         self._load = load
-        self._on_loaded = on_loaded
         self._done = threading.Event()
         self._classifier: Classifier | None = None
         self._failure: ClassifierError | None = None
@@ -45,7 +52,10 @@ class BackgroundLoader:
     def _run(self) -> None:
         try:
             classifier = self._load()
-            self._on_loaded(classifier)
+            for phase, milliseconds in classifier.load_ms.items():
+                self.startup_ms[phase] = round(milliseconds, 1)
+            self.startup_ms["ready"] = round(startup.since_start_ms(), 1)
+            _log(classifier, self.startup_ms)
             self._classifier = classifier
         except ClassifierError as error:
             self._failure = error
@@ -55,3 +65,19 @@ class BackgroundLoader:
             self._failure.__cause__ = error
         finally:
             self._done.set()
+
+
+def _log(classifier: Classifier, startup_ms: dict[str, float]) -> None:
+    card = classifier.card
+    identity = {"name": card.name, "version": card.version, "checksum": classifier.checksum}
+    request_log.write("INFO", "model loaded", startup_ms=startup_ms, **identity)
+
+
+@cache
+def loader_of(settings: Settings) -> BackgroundLoader:
+    """The process's loader of the model in `settings`; the first call starts it."""
+    return BackgroundLoader(lambda: _load(settings))
+
+
+def _load(settings: Settings) -> Classifier:
+    return Classifier.load(settings.model, settings.threads, settings.verify_weights)

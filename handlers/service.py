@@ -17,9 +17,9 @@ from core.classifier import Classifier
 from core.errors import ClassifierError, ModelUnavailable
 from core.settings import Settings
 from core.types import Prediction
-from handlers import openapi, request_log, startup, wire
+from handlers import request_log, wire
 from handlers.admission import Admission, Deadline
-from handlers.loading import BackgroundLoader
+from handlers.loading import BackgroundLoader, loader_of
 from handlers.metrics import CONTENT_TYPE as METRICS_TYPE
 from handlers.metrics import Metrics
 from handlers.wire import HttpError, Request, Response
@@ -64,10 +64,9 @@ Route = Callable[[Request, Observation], Response]
 class Service:
     """A classifier behind routes. Answers from construction on, while the model still loads."""
 
-    def __init__(self, settings: Settings, load: Callable[[], Classifier] | None = None) -> None:
-        """`load` makes the classifier; by default from the directory that `settings` names."""
+    def __init__(self, settings: Settings, loader: BackgroundLoader | None = None) -> None:
+        """`loader` brings the classifier; by default that of the directory in `settings`."""
         self._settings = settings
-        self._startup_ms: dict[str, float] = {"import": startup.since_start_ms()}
         self._admission = Admission(settings.concurrency, settings.queue_limit)
         self._metrics = Metrics()
         self._cold = True
@@ -82,8 +81,7 @@ class Service:
             "/docs": {"GET": self._docs},
             "/metrics": {"GET": self._render_metrics},
         }
-        # Last: the loading thread may call back at once.
-        self._loader = BackgroundLoader(load or self._load, self._loaded)
+        self._loader = loader or loader_of(settings)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -198,7 +196,7 @@ class Service:
                 "model_loaded": True,
                 "num_classes": len(classifier.card.labels),
                 "model": _name_and_version(classifier),
-                "startup_ms": self._startup_ms,
+                "startup_ms": self._loader.startup_ms,
             }
         )
 
@@ -228,6 +226,8 @@ class Service:
 
     def openapi_document(self) -> dict[str, Any]:
         """The OpenAPI document; it knows the model's labels once the model is loaded."""
+        from handlers import openapi  # late: few processes are ever asked for it
+
         classifier = self._loader.loaded
         return openapi.document(classifier.card if classifier else None, self._settings.base_path)
 
@@ -240,7 +240,7 @@ class Service:
     def _render_metrics(self, request: Request, observation: Observation) -> Response:
         classifier = self._loader.loaded
         model = _identity(classifier) if classifier else {}
-        phases = self._startup_ms if classifier else {}
+        phases = self._loader.startup_ms if classifier else {}
         text = self._metrics.render(self._admission.running, self._admission.waiting, model, phases)
         return Response(HTTPStatus.OK, {"Content-Type": METRICS_TYPE}, text.encode())
 
@@ -253,19 +253,6 @@ class Service:
         observation.model_version = classifier.card.version
         return classifier
 
-    def _load(self) -> Classifier:
-        settings = self._settings
-        return Classifier.load(settings.model, settings.threads, settings.verify_weights)
-
-    def _loaded(self, classifier: Classifier) -> None:
-        self._startup_ms.update(classifier.load_ms)
-        self._startup_ms["ready"] = startup.since_start_ms()
-        for phase, milliseconds in self._startup_ms.items():
-            self._startup_ms[phase] = round(milliseconds, 1)
-        request_log.write(
-            "INFO", "model loaded", startup_ms=self._startup_ms, **_identity(classifier)
-        )
-
     def _standing_headers(self, identifier: str, observation: Observation) -> dict[str, str]:
         timing = (
             f"queue;dur={observation.queue_ms:.2f}, tokenize;dur={observation.tokenize_ms:.2f},"
@@ -273,7 +260,7 @@ class Service:
         )
         if self._cold and observation.texts:
             self._cold = False
-            timing += f", cold;dur={self._startup_ms['ready']:.1f}"
+            timing += f", cold;dur={self._loader.startup_ms['ready']:.1f}"
         return {
             "X-Request-Id": identifier,
             "Server-Timing": timing,

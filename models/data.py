@@ -64,23 +64,31 @@ def read_dataset(path: Path) -> Dataset:
     Raises `DataError` for a file without a text or a label column, an empty text or label, or fewer
     than two labels.
     """
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        header = reader.fieldnames or ()
-        text_column = _find_column(path, header, TEXT_COLUMNS)
-        label_column = _find_column(path, header, LABEL_COLUMNS)
-        rows = [(row, reader.line_num) for row in reader]
-    for row, line in rows:
+    header, rows = _read_rows(path)
+    text_column = _find_column(path, header, TEXT_COLUMNS)
+    label_column = _find_column(path, header, LABEL_COLUMNS)
+    for line, row in rows:
         if not (row[text_column] or "").strip() or not (row[label_column] or "").strip():
             raise DataError(f"{path}, line {line}: a text and a label are needed, one is empty")
-    names = _label_names(path, [row[label_column] for row, _ in rows])
+    labels = [_name(row[label_column], numbered=label_column == "class") for _, row in rows]
+    names = _label_names(path, labels)
     has_votes = set(names) <= set(header)
     examples = []
-    for row, line in rows:
-        label = names.index(_davidson_name(row[label_column]))
+    for (line, row), label_name in zip(rows, labels, strict=True):
+        label = names.index(label_name)
         votes = _votes(path, line, row, names) if has_votes else _one_hot(label, len(names))
         examples.append(Example(decode_html_entities(row[text_column]), label, votes))
     return Dataset(names, tuple(examples))
+
+
+def _read_rows(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+    """The header, and each row with its line number."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        try:
+            return reader.fieldnames or (), [(reader.line_num, row) for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}, after line {reader.line_num}: {error}") from error
 
 
 def _votes(
@@ -106,13 +114,13 @@ def _find_column(path: Path, header: Iterable[str], accepted: Sequence[str]) -> 
     raise DataError(f"{path}: no column {' or '.join(accepted)}; it has {', '.join(header)}")
 
 
-def _davidson_name(label: str) -> str:
+def _name(label: str, numbered: bool) -> str:
     """The public file's class number as a name; any other label as it is."""
-    return DAVIDSON_LABELS[int(label)] if label in ("0", "1", "2") else label
+    return DAVIDSON_LABELS[int(label)] if numbered and label in ("0", "1", "2") else label
 
 
 def _label_names(path: Path, labels: Iterable[str]) -> tuple[str, ...]:
-    found = {_davidson_name(label) for label in labels}
+    found = set(labels)
     if len(found) < 2:
         raise DataError(f"{path}: a classifier needs two labels or more, found {sorted(found)}")
     return DAVIDSON_LABELS if found <= set(DAVIDSON_LABELS) else tuple(sorted(found))
@@ -121,8 +129,9 @@ def _label_names(path: Path, labels: Iterable[str]) -> tuple[str, ...]:
 def split(dataset: Dataset, validation_fraction: float, fold: int = 0) -> tuple[Dataset, Dataset]:
     """Training and validation parts; a text and its near-duplicates are on one side.
 
-    Another `fold` (0 to 1 / `validation_fraction` - 1) validates on other texts. Deterministic: a group of near-duplicates goes where the SHA-256 of its smallest text says, so
-    neither the file's order nor a seed can be tuned to flatter the result.
+    Another `fold` (0 to 1 / `validation_fraction` - 1) validates on other texts. Deterministic: a
+    group of near-duplicates goes where the SHA-256 of its smallest text says, so neither the file's
+    order nor a seed can be tuned to flatter the result.
     """
     training: list[Example] = []
     validation: list[Example] = []

@@ -153,6 +153,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Measures, prints and draws; returns the figures by name as the card keeps them."""
     card = artifact.card
+    if card.task != "single_label":
+        raise SystemExit("only single-label models can be evaluated against one label a text")
     if card.labels != dataset.labels:
         raise SystemExit(f"the model's labels {card.labels} are not the data's {dataset.labels}")
     texts = [example.text for example in dataset.examples]

@@ -76,7 +76,10 @@ def load_checkpoint(directory: Path) -> Checkpoint:
             raise ExportError(f"{directory} has no {needed}: a Hugging Face directory is needed")
     if not any(directory.glob("*.safetensors")):
         raise ExportError(f"{directory} has no .safetensors weights; pickled ones are not read")
-    config = AutoConfig.from_pretrained(directory)
+    try:
+        config = AutoConfig.from_pretrained(directory)
+    except (ValueError, OSError) as error:
+        raise ExportError(f"{directory / 'config.json'} is not understood: {error}") from error
     if config.model_type not in FUSIONS:
         raise ExportError(
             f"models of type {config.model_type!r} are not supported; {sorted(FUSIONS)} are"
@@ -199,7 +202,8 @@ def _fuse(checkpoint: Checkpoint, source: Path, target: Path) -> None:
 
 def _check_fp32(checkpoint: Checkpoint, graph: Path) -> None:
     engine = OnnxEngine(graph, threads=1)
-    for length in CHECK_LENGTHS:
+    limit = checkpoint.config.max_position_embeddings
+    for length in {min(length, limit) for length in CHECK_LENGTHS}:
         ids = _sample_ids(checkpoint, 1, length)
         difference = float(np.abs(engine.run(ids) - checkpoint.logits(ids)).max())
         if not difference <= FP32_TOLERANCE:
@@ -240,6 +244,11 @@ def _write_tokenizer(source: Path, target: Path) -> None:
 
 
 def _replace(artifact: Path, target: Path) -> None:
+    for path in artifact.iterdir():
+        path.chmod(
+            0o644
+        )  # onnx writes the weights for their owner only; a container's user differs
+    artifact.chmod(0o755)
     if target.exists():
         os.rename(target, artifact.with_name("old"))
     os.rename(artifact, target)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from models.data import Dataset, read_dataset, split
+from models.data import DataError, Dataset, read_dataset, split
 
 SNAPSHOT = "snapshot.pt"
 SNAPSHOT_EVERY_STEPS = 100
@@ -71,6 +71,8 @@ def train(data: Path, base: Path, base_name: str, output: Path, recipe: Recipe) 
     dataset = read_dataset(data)
     _check_class_weights(recipe, dataset.labels)
     training, validation = split(dataset, recipe.validation_fraction, recipe.fold)
+    if not training.examples or not validation.examples:
+        raise DataError(f"{data}: no training or no validation text; more texts are needed")
     _seed_everything(recipe.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -184,8 +184,9 @@ def test_a_setting_that_is_not_accepted_is_named() -> None:
     assert done.stderr.startswith(b"error: CLASSIFIER_THREADS='many' is not accepted")
 
 
-def test_an_output_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    done = run("--output", tmp_path / "missing" / "out.jsonl", stdin=b"soup\n")
+@pytest.mark.parametrize("name", ["missing/out.jsonl", "."])
+def test_an_output_in_no_folder_or_in_place_of_one_is_an_error(tmp_path: Path, name: str) -> None:
+    done = run("--output", tmp_path / name, stdin=b"soup\n")
     assert done.returncode == 1
     assert b"error: " in done.stderr
     assert b"Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from core.classifier import PROBE_TEXT, Classifier
 from core.errors import BlankText, ClassifierError
 from core.settings import Settings
 from core.types import Tokens
+from handlers.loading import BackgroundLoader
 from handlers.service import Service
 from handlers.wire import Request, Response
 
@@ -75,7 +76,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def service(load: Callable[[], Classifier] = fake_classifier, **changes: Any) -> Service:
-    return Service(settings(**changes), load)
+    return Service(settings(**changes), BackgroundLoader(load))
 
 
 def ask(service: Service, method: str, path: str, body: Any = None, **headers: str) -> Response:
