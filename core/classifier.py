@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.artifact import ModelCard, open_artifact
 from core.engine_onnx import OnnxEngine
 from core.errors import InferenceFailed, InvalidInput, InvalidOption, ModelUnavailable
 from core.tokenizer import Tokenizer
 from core.types import Prediction, Tokens
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Of a text that any tokenizer takes; its answer is the check that graph, tokenizer and card agree.
 PROBE_TEXT = "have a lovely day"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.errors import InferenceFailed, ModelUnavailable
 
@@ -14,6 +14,9 @@ from core.errors import InferenceFailed, ModelUnavailable
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -59,5 +62,4 @@ class OnnxEngine:
             )
         except Exception as error:  # see above
             raise InferenceFailed(f"ONNX Runtime failed: {type(error).__name__}") from error
-        logits: NDArray[np.float32] = np.asarray(outputs[0], dtype=np.float32)
-        return logits
+        return np.asarray(outputs[0], dtype=np.float32)
