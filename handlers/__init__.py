@@ -6,6 +6,7 @@
     service           the routes, as one function from a Request to a Response
     startup, metrics, request_log     what is told about a start, in numbers, and about a request
     cloudrun          Functions Framework        gunicorn.conf.py     how its server is run
+    deferred          frameworks' modules that are imported only when they are used
     probe             asks that server, from inside its container, whether it is well
     aws_lambda        Lambda's events            lambda_http          FastAPI behind Mangum
 

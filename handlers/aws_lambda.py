@@ -10,10 +10,12 @@ import os
 from typing import Any
 
 from core.settings import Settings
+from handlers.deferred import FASTAPI, defer
 from handlers.service import Service
 
 # The model loads in a thread while the frameworks below are imported.
 _service = Service(Settings.from_env(os.environ))
+defer(FASTAPI)
 
 from handlers.lambda_http import create_handler, is_http  # noqa: E402
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))  # gunicorn adds it too, but only after it has rea
 from core.errors import SettingsError  # noqa: E402
 from core.settings import Settings  # noqa: E402
 from handlers import startup  # noqa: E402
+from handlers.deferred import FLASK, defer  # noqa: E402
 
 # Threads beside those that run or wait in the queue: they refuse with 429 and answer probes.
 SPARE_THREADS = 8
@@ -77,3 +78,4 @@ def post_fork(server: Any, worker: Any) -> None:
     from handlers.loading import loader_of
 
     loader_of(_chosen)
+    defer(FLASK)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.telemetry import TelemetryConfig
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
 from starlette.types import Receive, Scope, Send
@@ -18,6 +19,16 @@ from handlers.service import Service
 
 # Kept of the time that Lambda leaves, for the answer's own way out.
 MARGIN_S = 0.5
+
+# FastAPI would send spans to whatever the environment names. It is also what lets its telemetry's
+# imports stay deferred.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 class Answer:
@@ -45,7 +56,7 @@ class Answer:
 
 def create_app(service: Service) -> FastAPI:
     """The FastAPI application of `service`; its routes, 404 and 405 are the service's own."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, telemetry=NO_TELEMETRY)
     answer = Answer(service)
     for path in service.paths:
         app.router.add_route(path, answer)  # type: ignore[arg-type]  # an ASGI app is one, too
