@@ -6,6 +6,7 @@
     plain_torch, plain_onnx    what people deploy today
     servers                    starts and stops a server of each kind
     lambda_runtime_api         the API that Lambda's runtime client polls, on this machine
+    start                      one start of one server
     processes, report          memory of a process tree; tables and JSON
 
 `make bench` runs both. Everything is compared within one run: absolute figures are this machine's.

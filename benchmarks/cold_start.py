@@ -1,61 +1,82 @@
-"""Process start to first correct answer, side by side, and memory after it.
+"""Process start to first correct answer, side by side, with memory and bytes read from disk.
 
     python -m benchmarks.cold_start --repeats 10
+    python -m benchmarks.cold_start --images podman --dropped       both images too, cold page cache
 
 The servers take turns, so that a noisy moment of the machine hits all alike; ratios are of the
-times within one turn, and the median of them is told.
+times within one turn, and the median of them is told. An image's process is timed inside its
+container: what the engine itself takes is not ours. `--dropped` empties the page cache before each
+start, which needs root.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 from tqdm import trange
 
 from benchmarks import report
 from benchmarks.checkpoints import torch_checkpoint
-from benchmarks.processes import Memory, memory_of_tree
-from benchmarks.servers import STARTERS, Starter, plain_torch
+from benchmarks.servers import ROOT, STARTERS, plain_torch
+from benchmarks.start import LABEL, Start, measure
 
-BASELINE = "plain torch"
-TEXT, LABEL = "have a lovely day", "neither"
-
-
-@dataclass(frozen=True)
-class Start:
-    """Seconds from the process's start to its first answer, and its memory after that."""
-
-    seconds: float
-    memory: Memory
+TORCH, ONNX = "plain torch", "plain ONNX"
+IMAGES = {"classifier-cloudrun": "ours, Cloud Run", "classifier-lambda": "ours, Lambda"}
 
 
-def measure(starter: Starter, label: str | None) -> Start:
-    """Raises `RuntimeError` when the answer is not `label` (None: weights are random)."""
-    begin = perf_counter()
-    with starter() as server:
-        answer = server.predict(TEXT)
-        seconds = perf_counter() - begin
-        if label not in (None, answer["predicted_label"]):
-            raise RuntimeError(f"a wrong answer: {answer}")
-        return Start(seconds, memory_of_tree(server.process.pid))
+def image_start(engine: str, image: str) -> Start:
+    """A start inside the image's container, with its own Python, packages, model and code."""
+    mounts = [
+        f"--volume={ROOT / folder}:/app/{folder}:ro" for folder in ("benchmarks", "tests/events")
+    ]
+    command = [engine, "run", "--rm", "--network=none", *mounts, "--entrypoint=python", image]
+    done = subprocess.run(
+        [*command, "-m", "benchmarks.start", IMAGES[image]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return Start(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(repeats: int) -> dict[str, list[Start]]:
-    """`repeats` turns of every server, after one that is not counted."""
+def measures(engine: str | None) -> dict[str, Callable[[], Start]]:
+    """What is measured, by name, the plain designs first."""
     checkpoint, real = torch_checkpoint()
-    starters: dict[str, Starter] = {**STARTERS, BASELINE: partial(plain_torch, checkpoint)}
-    starts: dict[str, list[Start]] = {name: [] for name in starters}
+    torch = partial(measure, partial(plain_torch, checkpoint), LABEL if real else None)
+    found: dict[str, Callable[[], Start]] = {
+        name: partial(measure, starter) for name, starter in STARTERS.items()
+    }
+    found[TORCH] = torch
+    if engine:
+        for image in IMAGES:
+            found[f"{IMAGES[image]} image"] = partial(image_start, engine, image)
+    return found
+
+
+def compare(repeats: int, engine: str | None, dropped: bool) -> dict[str, list[Start]]:
+    """`repeats` turns of every server, after one that is not counted."""
+    chosen = measures(engine)
+    starts: dict[str, list[Start]] = {name: [] for name in chosen}
     for turn in trange(repeats + 1, desc="cold start"):
-        for name, starter in starters.items():
-            start = measure(starter, LABEL if real or name != BASELINE else None)
+        for name, start in chosen.items():
+            if dropped:
+                _drop_page_cache()
+            found = start()
             if turn > 0:
-                starts[name].append(start)
+                starts[name].append(found)
     return starts
+
+
+def _drop_page_cache() -> None:
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def figures(starts: dict[str, list[Start]]) -> dict[str, dict[str, float]]:
@@ -67,10 +88,11 @@ def figures(starts: dict[str, list[Start]]) -> dict[str, dict[str, float]]:
             "median_s": median(seconds),
             "min_s": min(seconds),
             "max_s": max(seconds),
-            "against_plain_torch": _ratio(starts["plain torch"], measured),
-            "against_plain_onnx": _ratio(starts["plain ONNX"], measured),
-            "pss_mib": median(start.memory.pss_mib for start in measured),
-            "rss_mib": median(start.memory.rss_mib for start in measured),
+            "against_plain_torch": _ratio(starts[TORCH], measured),
+            "against_plain_onnx": _ratio(starts[ONNX], measured),
+            "pss_mib": median(start.pss_mib for start in measured),
+            "rss_mib": median(start.rss_mib for start in measured),
+            "read_mib": median(start.read_mib for start in measured),
         }
     return result
 
@@ -82,7 +104,10 @@ def _ratio(baseline: Sequence[Start], ours: Sequence[Start]) -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cold_start", description=__doc__)
     parser.add_argument("--repeats", type=int, default=10)
-    found = figures(compare(parser.parse_args(arguments).repeats))
+    parser.add_argument("--images", metavar="ENGINE", help="measure both built images too")
+    parser.add_argument("--dropped", action="store_true", help="empty the page cache each time")
+    options = parser.parse_args(arguments)
+    found = figures(compare(options.repeats, options.images, options.dropped))
     rows = [
         [
             name,
@@ -91,12 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{row['against_plain_onnx']:.1f}",
             f"{row['pss_mib']:.0f} MiB",
             f"{row['rss_mib']:.0f} MiB",
+            f"{row['read_mib']:.0f} MiB",
         ]
         for name, row in found.items()
     ]
-    header = ["server", "first answer", "x plain torch", "x plain ONNX", "memory (PSS)", "(RSS)"]
+    header = ["server", "first answer", "x plain torch", "x plain ONNX", "PSS", "RSS", "disk read"]
     print(report.table(header, rows))
-    print(report.save("cold_start", found))
+    print(report.save("cold_start_dropped" if options.dropped else "cold_start", found))
 
 
 if __name__ == "__main__":

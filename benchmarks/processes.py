@@ -31,3 +31,13 @@ def _tree(pid: int) -> list[int]:
         for child in (task / "children").read_text().split():
             members += _tree(int(child))
     return members
+
+
+def read_from_disk_mib(pid: int) -> float:
+    """What the process and its descendants made the disk read (proc(5), io: read_bytes)."""
+    total = 0
+    for member in _tree(pid):
+        for line in Path(f"/proc/{member}/io").read_text().splitlines():
+            name, _, value = line.partition(":")
+            total += int(value) if name == "read_bytes" else 0
+    return total / 2**20
