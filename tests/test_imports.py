@@ -41,6 +41,7 @@ HOMES = {
     "fastapi": {"handlers/lambda_http.py"},
     "starlette": {"handlers/lambda_http.py"},
     "mangum": {"handlers/lambda_http.py"},
+    "snapshot_restore_py": {"handlers/aws_lambda.py"},
 }
 ADAPTERS = {
     "cloudrun": {"handlers/cloudrun.py", "handlers/gunicorn.conf.py"},

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import snapshot_restore_py
 
-from handlers.aws_lambda import UnsupportedEvent, handler
+from handlers.aws_lambda import UnsupportedEvent, handler, prime
 from tests.adapters import EVENTS, ROOT, Call, Context, Lambda, event_of
 
 SHAPES = sorted(path.stem for path in EVENTS.glob("*.json"))
@@ -95,6 +96,12 @@ def test_any_other_event_is_refused_by_name(event: Any, named: str) -> None:
         handler(event, Context())
     assert named in str(caught.value)
     assert "private" not in str(caught.value)
+
+
+def test_the_snapshots_hook_is_registered_and_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prime in [function for function, _, _ in snapshot_restore_py.get_before_snapshot()]
+    prime()
+    assert '"status":200' in capsys.readouterr().out
 
 
 def test_a_model_that_does_not_load_fails_the_start(tmp_path: Path) -> None:
