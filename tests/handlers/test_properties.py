@@ -17,9 +17,7 @@ from tests.adapters import Adapter, Answer, Call, CloudRun, Lambda
 
 LAMBDA_URL = "http://lambda.invalid"
 
-each_operation = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+each_operation = settings(max_examples=40, suppress_health_check=list(HealthCheck), database=None)
 
 
 class LambdaTransport(BaseAdapter):

@@ -16,7 +16,7 @@ import pytest
 
 from tests.adapters import JSON_HEADERS, ROOT, Call, cloud_run, free_port
 
-SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 8}).encode()
+SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 16}).encode()
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "handlers/gunicorn.conf.py"]
 
 
