@@ -12,7 +12,7 @@ from core.classifier import Classifier
 from core.settings import DEFAULT_MODEL
 from tests.adapters import CloudRun, Lambda, cloud_run
 
-# The same examples in every CI run: a change fails for what it changed. Elsewhere they are new ones.
+# The same examples in every CI run, so that a change fails for what it changed; new ones elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
