@@ -96,12 +96,12 @@ engine:
 
 .venv-sam/bin/sam:
 	@echo "installing the SAM CLI into .venv-sam (once) …"
-	@$(PYTHON) -m venv --clear .venv-sam && .venv-sam/bin/pip --disable-pip-version-check --quiet install -r requirements/sam.txt
+	@$(PYTHON) -m venv .venv-sam && .venv-sam/bin/pip --disable-pip-version-check --quiet install -r requirements/sam.txt
 
 .venv/created.ok:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c '' || { echo "Python 3.11 is needed: install it, or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing; on Debian: apt install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -m venv --clear .venv && touch $@
+	@$(PYTHON) -m venv .venv && touch $@
 
 .venv/serving.ok: .venv/created.ok requirements/serving.txt requirements/cloudrun.txt requirements/cli.txt
 	@echo "installing what serving needs into .venv (once) …"

@@ -2,9 +2,9 @@
 
     prune [--keep PATTERN ...] PACKAGES   removes what serving never reads
     compile DIRECTORY ...                 writes a .pyc beside every source
-    library TARGET cloudrun|lambda        starts that server's code once, which must answer, and writes
-                                          the .pyc files of the standard library's modules that it
-                                          imported to TARGET
+    library TARGET cloudrun|lambda        starts that server's code once, which must answer, and
+                                          writes the .pyc files of the standard library's modules
+                                          that it imported to TARGET
 
 The official Python images ship their standard library without .pyc files, and a container's root is
 often read-only: without this, every start compiles some 400 modules anew. Hashes are unchecked: an
@@ -81,8 +81,9 @@ class Context:
     get_remaining_time_in_millis = staticmethod(lambda: 30_000)
 def status(method, path, body=None):
     http = {"method": method, "path": path, "sourceIp": "127.0.0.1"}
-    event = {"version": "2.0", "rawPath": path, "requestContext": {"http": http}, "body": body}
-    return handler({**event, "headers": {"content-type": "application/json"}}, Context)["statusCode"]
+    headers = {"content-type": "application/json"}
+    event = {"version": "2.0", "requestContext": {"http": http}, "headers": headers, "body": body}
+    return handler(event, Context)["statusCode"]
 assert status("POST", "/predict", '{"text": "have a lovely day"}') == 200
 for path in ("/", "/docs", "/health", "/health/live", "/model", "/metrics", "/openapi.json"):
     assert status("GET", path) == 200, path

@@ -10,6 +10,7 @@ engine=${ENGINE:-docker}
 port=${PORT:-8080}
 name=classifier-local-$port
 
+# shellcheck disable=SC2329  # the trap calls it
 stop() {
     "$engine" stop --time 10 "$name" >/dev/null 2>&1 || true
     "$engine" rm --force "$name" >/dev/null 2>&1 || true
