@@ -2,7 +2,8 @@
 
 Every line of the input becomes one line of the output, in order: a prediction or an error. A line
 that cannot be read (no UTF-8, too long, not JSON, no text) is an error record with its number, and
-the lines after it are read as if nothing had happened.
+the lines after it are read as if nothing had happened. In a CSV a row may take several lines, and a
+quote that is never closed takes those up to the next quote: the error then tells which.
 
 May import: msgspec, the rest of `core`, the standard library.
 """
@@ -187,17 +188,18 @@ class _CsvLines:
 
     def __init__(self, lines: Iterator[tuple[int, bytes | None]]) -> None:
         self._lines = lines
-        self.first = 0
+        self.first = self.last = 0
         self.problem: InvalidRecord | None = None
 
     def __iter__(self) -> Iterator[str]:
         for number, raw in self._lines:
-            self.first = self.first or number
+            self.first, self.last = self.first or number, number
             try:
                 yield _decoded(number, raw) + "\n"
             except InvalidRecord as error:
                 self.problem = self.problem or error
-                yield "\n"
+                # Its quotes still count, or the row's end would be lost with them.
+                yield (raw or b"").decode(errors="replace") + "\n"
 
     def next_row(self, reader: Any) -> tuple[int, list[str] | InvalidRecord] | None:
         """(number of its first line, the row or what is wrong with it); None at the end."""
@@ -205,10 +207,18 @@ class _CsvLines:
         try:
             row = next(reader, None)
         except csv.Error as error:
-            return self.first, InvalidRecord(f"no CSV row: {error}")
+            return self.first, InvalidRecord(f"no CSV row in {self._range()}: {error}")
         if row is None:
             return None
         return self.first, self.problem or row
+
+    def _range(self) -> str:
+        """The lines that the row took: an unbalanced quote takes those up to the next one."""
+        return (
+            f"line {self.first}"
+            if self.first == self.last
+            else (f"lines {self.first} to {self.last}")
+        )
 
 
 def _csv_records(lines: Iterator[tuple[int, bytes | None]]) -> Iterator[Record]:

@@ -15,9 +15,14 @@ from core.errors import BlankText, ModelUnavailable, TextTooLong, UnencodableTex
 from core.types import Tokens
 
 HEAD_CHARACTERS_PER_TOKEN = 32
+# More than any word that a tokenizer takes as one: longer ones are unknown to it as a whole.
+MARGIN_CHARACTERS = 1000
 # Only what every tokenizer takes for white space: some drop the other control characters, which
 # would join the words around them.
 _WHITE_SPACE = re.compile(r"[ \t\r\n]")
+# Beyond the last code point, 1114111; Python itself reads no number of more than 4,300 digits.
+_NO_CHARACTER = re.compile(r"&#[1-9][0-9]{7,};?")
+_LEADING_ZEROS = re.compile(r"&#0+(?=[0-9])")
 
 
 class Tokenizer:
@@ -56,16 +61,17 @@ class Tokenizer:
     def _encode_head(self, text: str) -> tokenizers.Encoding | None:
         """The encoding of a very long text's head, when that alone fills the model; else None.
 
-        A megabyte takes a second of CPU to tokenize, of which the model reads the first few
-        hundred tokens. The head ends before white space, where tokenizers split anyway, and far
-        behind the last token that is read, so the ids are those of the whole text.
+        A megabyte takes a second and half a gigabyte to tokenize; the model reads the first few
+        hundred tokens of it. Heads of growing length are tried until the last token that is read
+        ends well before the cut: what is cut behind it cannot change it.
         """
-        reach = HEAD_CHARACTERS_PER_TOKEN * self._max_tokens
-        border = _WHITE_SPACE.search(text, reach) if len(text) > 2 * reach else None
-        if border is None:
-            return None
-        encoding = self._encode(text[: border.start()])
-        return encoding if encoding.overflowing else None
+        length = HEAD_CHARACTERS_PER_TOKEN * self._max_tokens
+        while length < len(text) // 2:
+            encoding = self._encode(text[: _border(text, length)])
+            if encoding.overflowing and _last_end(encoding) < length - MARGIN_CHARACTERS:
+                return encoding
+            length *= 2
+        return None
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         try:
@@ -74,10 +80,21 @@ class Tokenizer:
             raise UnencodableText("the text holds lone surrogates: it is no Unicode") from error
 
 
+def _border(text: str, length: int) -> int:
+    """Where to cut: before the white space that follows `length`, or there if none is near."""
+    border = _WHITE_SPACE.search(text, length, length + MARGIN_CHARACTERS)
+    return border.start() if border else length
+
+
+def _last_end(encoding: tokenizers.Encoding) -> int:
+    """Where in the text the last token that is kept ends (special tokens end at 0)."""
+    return max(end for _, end in encoding.offsets)
+
+
 def decode_html_entities(text: str) -> str:
     """`&amp;` as `&`, `&#128514;` as the emoji: scraped posts are full of them."""
     if "&" not in text:
         return text
     from html import unescape  # late: few texts need its table of 2,231 names
 
-    return unescape(text)
+    return unescape(_NO_CHARACTER.sub("\ufffd", _LEADING_ZEROS.sub("&#", text)))

@@ -9,6 +9,7 @@ import base64
 import os
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from snapshot_restore_py import register_before_snapshot
 
@@ -67,14 +68,28 @@ def prime() -> None:
 def _plain(event: dict[str, Any]) -> dict[str, Any]:
     """The event with what Mangum would stumble over put right; nothing of it is needed here."""
     plain = {**event, "body": _body(event), "isBase64Encoded": False}
-    for name in ("headers", "multiValueHeaders"):
-        if name in event or name == "headers":
-            plain[name] = {
-                key: value
-                for key, value in (event.get(name) or {}).items()
-                if key.lower() not in UNPARSEABLE_HEADERS
-            }
+    plain |= {"queryStringParameters": None, "multiValueQueryStringParameters": None}
+    plain["headers"] = _headers(event.get("headers"))
+    if "multiValueHeaders" in event:
+        plain["multiValueHeaders"] = _headers(event["multiValueHeaders"])
+    context = event["requestContext"]
+    if "http" in context:
+        # Mangum decodes this path, which is decoded already; the raw one is not.
+        path = event.get("rawPath") or context["http"].get("path")
+        http = {"sourceIp": "", **context["http"], "path": path}
+        plain["requestContext"] = {**context, "http": http}
+    elif "elb" not in context:
+        plain["path"] = quote(event.get("path") or "/")  # decoded already, too
     return plain
+
+
+def _headers(headers: Any) -> dict[str, Any]:
+    """Those with a value, as Unicode, but for the unparseable ones."""
+    return {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in (headers or {}).items()
+        if value is not None and name.lower() not in UNPARSEABLE_HEADERS
+    }
 
 
 def _body(event: dict[str, Any]) -> bytes:

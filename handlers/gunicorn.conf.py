@@ -62,6 +62,9 @@ graceful_timeout = 4
 keepalive = 75
 loglevel = "warning"
 control_socket_disable = True
+# Callers could set a path by these headers; no front end of ours does.
+forwarder_headers = ""
+limit_request_line = 8190
 
 
 def when_ready(server: Any) -> None:

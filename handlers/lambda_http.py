@@ -82,7 +82,9 @@ def is_http(event: Mapping[str, Any]) -> bool:
     context = event.get("requestContext")
     if not isinstance(context, dict):
         return False
-    return "httpMethod" in event or "http" in context
+    if event.get("version") == "2.0":
+        return "http" in context
+    return "httpMethod" in event and ("elb" in context or "resource" in event)
 
 
 def _time_left_s(context: Any) -> float | None:

@@ -59,10 +59,12 @@ class BackgroundLoader:
             self._classifier = classifier
         except ClassifierError as error:
             self._failure = error
+            _log_failure(error)
         except BaseException as error:
             # Whatever it is, requests must get an answer instead of waiting for a dead thread.
             self._failure = ModelUnavailable(f"loading failed: {type(error).__name__}: {error}")
             self._failure.__cause__ = error
+            _log_failure(self._failure)
         finally:
             self._done.set()
 
@@ -71,6 +73,11 @@ def _log(classifier: Classifier, startup_ms: dict[str, float]) -> None:
     card = classifier.card
     identity = {"name": card.name, "version": card.version, "checksum": classifier.checksum}
     request_log.write("INFO", "model loaded", startup_ms=startup_ms, **identity)
+
+
+def _log_failure(failure: ClassifierError) -> None:
+    trace = request_log.stack_trace(failure)
+    request_log.write("ERROR", "model failed to load", reason=str(failure), stack_trace=trace)
 
 
 @cache

@@ -11,7 +11,7 @@ from core.artifact import ModelCard
 from handlers import wire
 
 TITLE = "Text classifier"
-# At least one character that is no white space, in the regular expressions of ECMA-262 and Python.
+# At least one character that is no white space; the service's own rule looks at the decoded text.
 NOT_BLANK = r"\S"
 
 

@@ -5,6 +5,7 @@ May import: `core`, and of `handlers` all but the adapters.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -69,7 +70,7 @@ class Service:
         self._settings = settings
         self._admission = Admission(settings.concurrency, settings.queue_limit)
         self._metrics = Metrics()
-        self._cold = True
+        self._first = threading.Semaphore(1)  # whose answer tells of the cold start
         self._routes: dict[str, dict[str, Route]] = {
             "/": {"GET": self._index},
             "/predict": {"POST": self._predict},
@@ -94,7 +95,7 @@ class Service:
     def handle(self, request: Request) -> Response:
         """The answer to any request whatever; never raises."""
         start = perf_counter()
-        identifier = request_log.request_id(request.headers)
+        identifier = request_log.request_id(request.headers, self._settings.platform)
         observation = Observation()
         path = self._without_base(request.path)
         failure: Exception | None = None
@@ -258,8 +259,7 @@ class Service:
             f"queue;dur={observation.queue_ms:.2f}, tokenize;dur={observation.tokenize_ms:.2f},"
             f" infer;dur={observation.infer_ms:.2f}"
         )
-        if self._cold and observation.texts:
-            self._cold = False
+        if observation.texts and self._first.acquire(blocking=False):
             timing += f", cold;dur={self._loader.startup_ms['ready']:.1f}"
         return {
             "X-Request-Id": identifier,
@@ -280,7 +280,7 @@ class Service:
     ) -> None:
         fields: dict[str, Any] = {
             "request_id": identifier,
-            **request_log.trace_fields(self._settings, identifier),
+            **request_log.trace_fields(self._settings, request.headers),
             "status": status,
             "total_ms": round(elapsed_s * 1e3, 2),
         }

@@ -49,13 +49,14 @@ STATUS: dict[type[ClassifierError], HTTPStatus] = {
 class Request(msgspec.Struct, frozen=True):
     """An HTTP request as the routes see it: header names in lower case, the path decoded.
 
-    `timeout_s` is the time that the platform leaves for the answer, where it tells one.
+    `body` is None when it could not be read to its end. `timeout_s` is the time that the platform
+    leaves for the answer, where it tells one.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | None
     timeout_s: float | None = None
 
 
@@ -98,6 +99,8 @@ def decode(request: Request, shape: type[Shape]) -> Shape:
     Raises `HttpError`: 413 for a body over `MAX_BODY_BYTES`, 415 unless its type is JSON in UTF-8,
     400 when it is not JSON (RFC 8259, names unique, no lone surrogates), 422 when a field is wrong.
     """
+    if request.body is None:
+        _malformed("the body could not be read to its end")
     if len(request.body) > MAX_BODY_BYTES:
         raise HttpError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

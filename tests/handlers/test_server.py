@@ -10,14 +10,23 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import memory_of_tree
 from tests.adapters import JSON_HEADERS, ROOT, Call, cloud_run, free_port
 
 SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 16}).encode()
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "handlers/gunicorn.conf.py"]
+
+
+def chunked(body: bytes) -> bytes:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head += b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
 
 
 def start(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -105,11 +114,11 @@ def test_a_start_writes_no_file_and_opens_no_connection(tmp_path: Path) -> None:
 
 def connected(pid: int, own_port: int) -> list[str]:
     """Remote ends of the process's TCP sockets, its own server's connections aside."""
-    sockets = {
-        match[1]
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if (match := re.match(r"socket:\[(\d+)\]", os.readlink(link)))
-    }
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            if match := re.match(r"socket:\[(\d+)\]", os.readlink(link)):
+                sockets.add(match[1])
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
@@ -131,17 +140,58 @@ def test_a_chunked_body_is_read_and_bounded(tmp_path: Path) -> None:
             assert raw_status(server.port, chunked(body)) == status
 
 
-def chunked(body: bytes) -> bytes:
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    head += b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
-    return head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
-
-
 def raw_status(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         return connection.makefile("rb").readline().split()[1]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        chunked(b"")[: -len(b"0\r\n\r\n")] + b'{"text": "private words"}\r\n',
+        chunked(b'{"text": "private words"}')[:-30],
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n"
+        b'Content-Type: application/json\r\n\r\n{"text": "private words"}',
+    ],
+    ids=["no chunks", "cut chunk", "cut body"],
+)
+def test_a_body_that_breaks_off_is_a_400_and_not_logged(request_: bytes, tmp_path: Path) -> None:
+    with cloud_run(tmp_path / "log") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.makefile("rb").read()
+        assert answer.split()[1] == b"400"
+        assert b'"malformed_json"' in answer
+        assert "private" not in (tmp_path / "log").read_text()
+
+
+def test_a_megabyte_without_white_space_costs_no_memory(tmp_path: Path) -> None:
+    body = json.dumps({"text": "!" * 999_900}).encode()
+    with cloud_run(tmp_path / "log") as server:
+        server.send(Call("POST", "/predict", b'{"text": "a"}'))
+        before = memory_of_tree(server.process.pid).rss_mib
+        answer = server.send(Call("POST", "/predict", body))
+        assert answer.json()["truncated"] is True
+        assert memory_of_tree(server.process.pid).rss_mib - before < 60
+
+
+def test_more_clients_than_the_queue_holds_get_429(tmp_path: Path) -> None:
+    environment = {"CLASSIFIER_CONCURRENCY": "1", "CLASSIFIER_QUEUE": "1"}
+    call = Call("POST", "/predict/batch", SLOW_BATCH)
+    with cloud_run(tmp_path / "log", **environment) as server, ThreadPoolExecutor(6) as pool:
+        statuses = [answer.status for answer in pool.map(server.send, [call] * 6)]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 2
+
+
+def test_the_reason_of_a_failed_load_is_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with cloud_run(log, CLASSIFIER_MODEL=str(tmp_path / "none")) as server:
+        server.send(Call("GET", "/health"))
+    [line] = [json.loads(line) for line in log.read_text().splitlines() if "failed to load" in line]
+    assert line["severity"] == "ERROR" and "none is no directory" in line["reason"]
 
 
 def test_a_keepalive_connection_survives_a_refused_body(tmp_path: Path) -> None:

@@ -134,6 +134,22 @@ def test_a_request_that_waits_too_long_is_told() -> None:
     assert (late.status, content(late)["code"]) == (503, "deadline_exceeded")
 
 
+def test_a_batch_stops_between_its_texts() -> None:
+    """The second text comes to the engine after the deadline: the third never does."""
+    seen: list[list[int]] = []
+    passed = threading.Event()
+
+    def slow(ids: list[int]) -> None:
+        seen.append(ids)
+        if ids == [1]:
+            passed.wait(0.3)
+
+    late = service(lambda: fake_classifier(FixedLogits([0.0, 1.0], slow)), deadline_s=0.2)
+    answer = ask(late, "POST", "/predict/batch", {"texts": ["a", "bb", "ccc"]})
+    assert (answer.status, content(answer)["code"]) == (503, "deadline_exceeded")
+    assert [2] not in seen and [3] not in seen
+
+
 def test_a_batch_stops_at_its_deadline() -> None:
     answer = service(deadline_s=60.0).handle(
         Request(
@@ -186,6 +202,13 @@ def test_a_request_is_one_log_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["status"], line["texts"], line["tokens"]) == (200, 1, 2)
     assert line["model_version"] == "1"
     assert {"queue_ms", "tokenize_ms", "infer_ms", "total_ms"} <= set(line)
+
+
+def test_every_answer_has_the_standing_headers() -> None:
+    for path in ("/health", "/nothing", "/"):
+        headers = ask(service(), "GET", path).headers
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_cold_is_told_once_with_the_first_prediction() -> None:
