@@ -29,15 +29,18 @@ SAM := $(or $(shell command -v sam),.venv-sam/bin/sam)
 SAM_LOCAL := SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=local \
 	AWS_SECRET_ACCESS_KEY=local AWS_ENDPOINT_URL_STS=http://127.0.0.1:1 AWS_MAX_ATTEMPTS=1 $(SAM) local
 
-.PHONY: help run test lint format model bench lock clean image-cloudrun image-lambda \
+
+.PHONY: help run dev test lint format data model bench lock clean image-cloudrun image-lambda \
 	cloudrun-local lambda-local lambda-invoke test-containers engine
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: .venv/serving.ok ## Serve on PORT (8080) as Cloud Run's container does
 	@exec $(BIN)/gunicorn --config handlers/gunicorn.conf.py
+
+dev: .venv/dev.ok ## Install what training, export and tests need (torch, transformers, …)
 
 test: .venv/dev.ok ## Run the tests (needs no cloud and no container engine)
 	$(BIN)/python -m pytest --ignore tests/containers
@@ -68,8 +71,10 @@ lint: .venv/dev.ok ## Check style, types and scripts
 format: .venv/dev.ok ## Put the code into the project's style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-model: .venv/dev.ok ## Train, export and evaluate the default model on DATA=FILE.csv
-	@test -n "$(DATA)" || { echo "say which texts: make model DATA=FILE.csv" >&2; exit 2; }
+data:
+	@test -r "$(DATA)" || { echo "say which texts: make model DATA=FILE.csv" >&2; exit 2; }
+
+model: data .venv/dev.ok ## Train, export and evaluate the default model on DATA=FILE.csv
 	$(BIN)/python -m models.train --data "$(DATA)" --output $(CHECKPOINT) $(TRAIN)
 	$(BIN)/python -m models.export $(CHECKPOINT) models/default $(EXPORT)
 	$(BIN)/python -m models.evaluate models/default --checkpoint $(CHECKPOINT) --data "$(DATA)" \

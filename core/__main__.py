@@ -44,7 +44,12 @@ from core.settings import Settings
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: done, bad records included; 1: nothing was written; 2: wrong usage."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.text is not None and (options.input, options.output) != ("-", "-"):
+        parser.error("a text is printed; --input and --output are for files: give one or the other")
+    if options.text is None and options.input == "-" and sys.stdin.isatty():
+        parser.error("say a text, or a file by --input")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         settings = Settings.from_env(os.environ)
@@ -144,6 +149,10 @@ def _open_output(name: str, input_name: str) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     target = Path(name).resolve()
+    if target.suffix == ".gz":
+        raise InputUnreadable(f"{name}: the output is not compressed; name a .jsonl file")
+    if not target.parent.is_dir():
+        raise InputUnreadable(f"{name}: {target.parent} is no directory")
     if target.exists() and not target.is_file():
         with target.open("wb") as stream:  # a pipe or a device: there is nothing to replace
             yield stream

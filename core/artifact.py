@@ -95,7 +95,7 @@ def open_artifact(directory: Path, verify_weights: bool = False) -> Artifact:
     Raises `ModelUnavailable` naming the file that is missing, truncated, altered or malformed.
     """
     if not directory.is_dir():
-        raise ModelUnavailable(f"{directory} is no directory; CLASSIFIER_MODEL names the model's")
+        raise ModelUnavailable(f"{directory} is no directory: there is no model")
     raw = _read(directory / MANIFEST)
     manifest = _decode(directory / MANIFEST, raw, Manifest)
     for required in (CARD, GRAPH, TOKENIZER):

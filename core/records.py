@@ -175,7 +175,10 @@ class _JsonLine(msgspec.Struct):
 
 def _parse_json(number: int, raw: bytes | None) -> Record:
     try:
-        row = msgspec.json.decode(_decoded(number, raw), type=_JsonLine)
+        line = _decoded(number, raw)
+        if not line.strip():
+            raise InvalidRecord("the line is blank")
+        row = msgspec.json.decode(line, type=_JsonLine)
     except InvalidRecord as error:
         return Record(number, None, error)
     except (msgspec.MsgspecError, RecursionError) as error:

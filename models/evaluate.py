@@ -29,9 +29,10 @@ from tqdm import tqdm
 from core.artifact import Artifact, open_artifact
 from core.classifier import Classifier, softmax
 from core.cpu import available_cpus
+from core.errors import ClassifierError
 from models.card import render_card
-from models.data import Dataset, read_dataset, split
-from models.export import Checkpoint, load_checkpoint, write_card
+from models.data import DataError, Dataset, read_dataset, split
+from models.export import Checkpoint, ExportError, load_checkpoint, write_card
 from models.train import Recipe
 
 CALIBRATION_BINS = 15
@@ -154,11 +155,9 @@ def evaluate(
     """Measures, prints and draws; returns the figures by name as the card keeps them."""
     card = artifact.card
     if card.task != "single_label":
-        raise SystemExit("only single-label models can be evaluated against one label a text")
-    if card.labels != dataset.labels:
-        raise SystemExit(f"the model's labels {card.labels} are not the data's {dataset.labels}")
+        raise DataError("only single-label models can be evaluated against one label a text")
+    targets = _targets(dataset, card.labels)
     texts = [example.text for example in dataset.examples]
-    targets = np.array([example.label for example in dataset.examples])
     classifier = Classifier.load(artifact.directory, available_cpus(), verify_weights=True)
     served = served_probabilities(classifier, texts)
     reference = reference_probabilities(checkpoint, texts, card.max_tokens, card.temperature)
@@ -167,6 +166,15 @@ def evaluate(
     draw_confusion(judged.confusion, card.labels, plots / "confusion.png")
     draw_reliability(served, targets, plots / "reliability.png")
     return _figures(judged, kept, quality(reference, targets), card.labels, len(texts))
+
+
+def _targets(dataset: Dataset, labels: Sequence[str]) -> NDArray[np.int64]:
+    """The texts' labels as the model's indices (texts,); the two may order them as they like."""
+    unknown = sorted(set(dataset.labels) - set(labels))
+    if unknown:
+        raise DataError(f"the data has labels that the model lacks: {unknown}; it has {labels}")
+    index = [labels.index(name) for name in dataset.labels]
+    return np.array([index[example.label] for example in dataset.examples])
 
 
 def _figures(
@@ -245,6 +253,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="put the figures into model.json and the model card, with these notes on its use",
     )
     options = parser.parse_args(arguments)
+    try:
+        _run(options)
+    except (DataError, ExportError, ClassifierError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
     artifact = open_artifact(options.artifact, verify_weights=True)
     checkpoint = load_checkpoint(options.checkpoint)
     dataset = read_dataset(options.data)
@@ -257,7 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         card = msgspec.structs.replace(artifact.card, metrics=figures)
         notes = options.write_card.read_text(encoding="utf-8")
         write_card(artifact.directory, card, render_card(card, notes))
-    return 0
 
 
 if __name__ == "__main__":

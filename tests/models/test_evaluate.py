@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from core.artifact import open_artifact
 from core.classifier import Classifier
-from core.errors import ModelUnavailable
-from models.data import read_dataset, split
+from models.data import Dataset, Example, read_dataset, split
 from models.evaluate import (
+    _targets,
     draw_confusion,
     draw_reliability,
     fidelity,
@@ -166,15 +166,25 @@ def test_the_texts_are_those_that_training_left_out(
     assert printed_figures(capsys)["texts"] == len(left_out.examples) > 0
 
 
-def test_data_with_other_labels_is_refused(served: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_data_with_other_labels_is_refused(
+    served: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "data.csv"
     data.write_text("text,label\nsoup,red\ntea,blue\n")
-    with pytest.raises(SystemExit, match="labels"):
-        evaluate(served, checkpoint, data, "--all")
+    assert evaluate(served, checkpoint, data, "--all") == 1
+    assert "labels that the model lacks: ['blue', 'red']" in capsys.readouterr().err
 
 
-def test_an_altered_artifact_is_not_judged(served: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_labels_are_matched_by_name() -> None:
+    examples = (Example("a", 0, (1.0, 0.0)), Example("b", 1, (0.0, 1.0)))
+    dataset = Dataset(("bad", "good"), examples)
+    assert _targets(dataset, ("good", "meh", "bad")).tolist() == [2, 0]
+
+
+def test_an_altered_artifact_is_not_judged(
+    served: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with (served / "model.onnx.data").open("ab") as weights:
         weights.write(b"\0")
-    with pytest.raises(ModelUnavailable, match=r"model\.onnx\.data"):
-        evaluate(served, checkpoint, write_csv(tmp_path / "data.csv"), "--all")
+    assert evaluate(served, checkpoint, write_csv(tmp_path / "data.csv"), "--all") == 1
+    assert "model.onnx.data has" in capsys.readouterr().err
