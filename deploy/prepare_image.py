@@ -66,6 +66,7 @@ UNREAD = (
 STARTS = {
     "cloudrun": """
 import gunicorn.app.wsgiapp, gunicorn.arbiter, gunicorn.workers.gthread
+from concurrent.futures import ThreadPoolExecutor
 import functions_framework
 app = functions_framework.create_app("classify", "handlers/cloudrun.py")
 client = app.test_client()
@@ -89,7 +90,16 @@ for path in ("/", "/docs", "/health", "/health/live", "/model", "/metrics", "/op
     assert status("GET", path) == 200, path
 """,
 }
-UNREAD_ANYWHERE = ("**/tests", "**/test", "**/*.pyi", "**/*.pxd", "**/*.h", "**/*.c", "**/*.md")
+UNREAD_ANYWHERE = (
+    "**/conftest.py",
+    "**/tests",
+    "**/test",
+    "**/*.pyi",
+    "**/*.pxd",
+    "**/*.h",
+    "**/*.c",
+    "**/*.md",
+)
 
 
 def prune(packages: Path, kept: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from tests.containers.engine import Engine, find_program, make
 
 BASE = os.environ.get("BASE") or "python:3.11-slim-bookworm"
 IMAGES = ("cloudrun", "lambda")
+# Where docker-py, and so SAM, looks without DOCKER_HOST.
+DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,7 @@ def image(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def altered_model(tmp_path: Path) -> Path:
-    """A copy of the default model in which one byte of its card is another; any user can read it."""
+    """A copy of the default model in which one byte of its card is another, readable by all."""
     directory = tmp_path / "altered"
     shutil.copytree(DEFAULT_MODEL, directory)
     directory.chmod(0o755)
