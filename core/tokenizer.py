@@ -49,7 +49,8 @@ class Tokenizer:
             text = decode_html_entities(text)
         if not text.strip():
             raise BlankText("the text is blank: it has no character but white space")
-        encoding = self._encode_head(text) or self._encode(text)
+        _check_encodable(text)
+        encoding = self._encode_head(text) or self._tokenizer.encode(text)
         truncated = bool(encoding.overflowing)
         if truncated and not truncate:
             raise TextTooLong(
@@ -63,21 +64,24 @@ class Tokenizer:
 
         A megabyte takes a second and half a gigabyte to tokenize; the model reads the first few
         hundred tokens of it. Heads of growing length are tried until the last token that is read
-        ends well before the cut: what is cut behind it cannot change it.
+        ends well before the cut: what is cut behind it cannot change it, but in a word that over
+        a thousand characters which the tokenizer drops tear apart.
         """
         length = HEAD_CHARACTERS_PER_TOKEN * self._max_tokens
         while length < len(text) // 2:
-            encoding = self._encode(text[: _border(text, length)])
+            encoding = self._tokenizer.encode(text[: _border(text, length)])
             if encoding.overflowing and _last_end(encoding) < length - MARGIN_CHARACTERS:
                 return encoding
             length *= 2
         return None
 
-    def _encode(self, text: str) -> tokenizers.Encoding:
-        try:
-            return self._tokenizer.encode(text)
-        except TypeError as error:  # what tokenizers says of a str that is no UTF-8
-            raise UnencodableText("the text holds lone surrogates: it is no Unicode") from error
+
+def _check_encodable(text: str) -> None:
+    """All of it, not only what the model reads: a text is Unicode or it is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnencodableText("the text holds lone surrogates: it is no Unicode") from error
 
 
 def _border(text: str, length: int) -> int:

@@ -133,6 +133,21 @@ def test_a_manifest_must_list_what_serving_reads(model_copy: Path, name: str) ->
     assert f"{model_copy / MANIFEST} does not list {name}" in refusal(model_copy)
 
 
+@pytest.mark.parametrize("name", ["extra.bin", ".hidden", "folder"])
+def test_a_file_that_the_manifest_does_not_list_is_refused(model_copy: Path, name: str) -> None:
+    if name == "folder":
+        (model_copy / name).mkdir()
+    else:
+        (model_copy / name).touch()
+    assert f"{model_copy / name} is not listed" in refusal(model_copy)
+
+
+def test_a_manifest_that_is_a_directory_is_named(model_copy: Path) -> None:
+    (model_copy / MANIFEST).unlink()
+    (model_copy / MANIFEST).mkdir()
+    assert f"{model_copy / MANIFEST} cannot be read" in refusal(model_copy)
+
+
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "..", ".", "", "a/b", ".hidden", "a\n", "a b", "-x", "x" * 129]
 )
@@ -172,6 +187,7 @@ def test_a_directory_is_no_file(model_copy: Path) -> None:
         ({"labels": "abc"}, "malformed"),
         ({"max_tokens": "256"}, "malformed"),
         ({"surprise": 1}, "malformed"),
+        ({"data": [{"name": "soups", "licence": "MIT", "surprise": 1}]}, "malformed"),
     ],
 )
 def test_a_card_that_breaks_a_rule_is_named(

@@ -102,6 +102,13 @@ def test_scores_fall_and_ties_keep_the_models_order(logits: list[float], order: 
     assert prediction.predicted_labels is None
 
 
+def test_ties_keep_the_models_order_among_many_labels() -> None:
+    labels = tuple(f"label {i}" for i in range(100))
+    tied = with_logits(*[float(i % 3) for i in range(100)], labels=labels)
+    expected = sorted(range(100), key=lambda i: (-(i % 3), i))
+    assert list(tied.classify_one("soup").all_scores) == [labels[i] for i in expected]
+
+
 @pytest.mark.parametrize(
     ("thresholds", "chosen"),
     [
@@ -122,6 +129,14 @@ def test_labels_that_reach_their_threshold_are_chosen(
     assert prediction.all_scores == pytest.approx(
         {"blue": 1 / (1 + exp(-3)), "red": 0.5, "green": 1 / (1 + exp(1))}
     )
+
+
+@pytest.mark.parametrize(("logit", "chosen"), [(-1e-6, ()), (0.0, LABELS), (1e-6, LABELS)])
+def test_without_thresholds_a_probability_of_a_half_is_needed(
+    logit: float, chosen: tuple[str, ...]
+) -> None:
+    multi_label = with_logits(logit, logit, logit, task="multi_label")
+    assert multi_label.classify_one("soup").predicted_labels == chosen
 
 
 @pytest.mark.parametrize("logits", [[0.0], [0.0, 0.0], [0.0] * 4])
@@ -188,6 +203,12 @@ def test_tokens_are_counted_and_truncation_is_told(classifier: Classifier) -> No
     short, long = classifier.classify(["have a lovely day", "day " * 400])
     assert (short.token_count, short.truncated) == (6, False)
     assert (long.token_count, long.truncated) == (classifier.card.max_tokens, True)
+
+
+def test_entities_are_decoded_as_the_default_models_card_says(classifier: Classifier) -> None:
+    assert classifier.card.decode_html_entities
+    written, meant = classifier.classify(["salt &amp; pepper &#128514;", "salt & pepper 😂"])
+    assert written == meant
 
 
 def test_a_friendly_text_is_neither(classifier: Classifier) -> None:

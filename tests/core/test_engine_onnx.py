@@ -108,6 +108,15 @@ def test_a_run_that_fails_is_ours_and_the_engine_goes_on(tmp_path: Path) -> None
     assert engine.run(np.array([[9]], dtype=np.int64)).tolist() == [[0.5, 0.5]]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_session_has_the_threads_that_it_is_told(tmp_path: Path, threads: int) -> None:
+    path = write_graph(tmp_path / "g.onnx", ["input_ids"])
+    before = len(list(Path("/proc/self/task").iterdir()))
+    engine = OnnxEngine(path, threads)
+    assert len(list(Path("/proc/self/task").iterdir())) == before + threads - 1
+    assert engine.run(IDS).tolist() == [[9], [22]]
+
+
 def test_importing_the_engine_writes_nothing_under_home(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import core.engine_onnx"]
     subprocess.run(command, cwd=REPOSITORY, env={"HOME": str(tmp_path)}, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,7 @@ def test_a_name_that_tells_none_is_refused(name: str) -> None:
         (b"soup", [(1, None, "soup")]),
         (b"soup\n", [(1, None, "soup")]),
         (b"one\r\ntwo\r\n", [(1, None, "one"), (2, None, "two")]),
+        (b"one\r\r\n", [(1, None, "one\r")]),
         (b"\n\nx\n", [(1, None, ""), (2, None, ""), (3, None, "x")]),
         (BOM + "é\n".encode() + BOM, [(1, None, "é"), (2, None, "\ufeff")]),
         (b"a\n\xff\xfe\nb", [(1, None, "a"), (2, None, None), (3, None, "b")]),
@@ -156,6 +158,7 @@ def test_jsonl_goes_on_after_blank_undecodable_and_long_lines() -> None:
         (b"text\na\x00b\nc\n", [(2, None, "a\0b"), (3, None, "c")]),
         (b"text\n\xff\nsoup\n", [(2, None, None), (3, None, "soup")]),
         (b'text\n"a\n\xff\n"\nsoup\n', [(2, None, None), (5, None, "soup")]),
+        (b'text\n"\xff\nmore"\nsoup\n', [(2, None, None), (4, None, "soup")]),
         (b"text\n\nsoup\n", [(2, None, None), (3, None, "soup")]),
         (b'text\nsoup\n"never\nclosed\n', [(2, None, "soup"), (3, None, None)]),
         (b'text\n"a"b\nsoup\n', [(2, None, None), (3, None, "soup")]),
@@ -210,7 +213,7 @@ def test_a_name_in_gz_is_decompressed_and_its_bytes_are_counted(name: str, packe
     assert (len(records), counting.bytes_read) == (50_000, len(data))
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "no gzip", "altered"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "no gzip", "altered", "no block"])
 def test_a_broken_gzip_stream_is_unreadable(damage: str) -> None:
     good = gzip.compress(b"".join(b"%d soup\n" % i for i in range(20_000)))
     middle = len(good) // 2
@@ -219,10 +222,49 @@ def test_a_broken_gzip_stream_is_unreadable(damage: str) -> None:
         "noise": good + b"noise",
         "no gzip": b"soup\n",
         "altered": good[:middle] + bytes(64) + good[middle + 64 :],
+        "no block": good[:10] + b"\xff" * 64,
     }[damage]
     stream = open_compressed(io.BytesIO(data), "a.txt.gz")  # type: ignore[arg-type]
     with pytest.raises(InputUnreadable, match=r"gzip stream breaks after line \d+"):
         list(read_records(stream, "txt"))
+
+
+def test_a_stream_that_fails_is_unreadable_behind_the_lines_that_were_read() -> None:
+    class Failing(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            if self.tell() == len(self.getvalue()):
+                raise OSError("the disk is gone")
+            return super().readline(size)
+
+    records = read_records(Failing(b"one\ntwo\n"), "txt")
+    assert [next(records).content, next(records).content] == ["one", "two"]
+    with pytest.raises(InputUnreadable, match="failed after line 2: the disk is gone"):
+        next(records)
+
+
+@pytest.mark.parametrize(
+    ("data", "form", "message"),
+    [
+        (b" \r\n", "jsonl", "the line is blank"),
+        (b'text\n"a"b\n', "csv", "no CSV row in line 2:"),
+        (b'text\nx\n"a\nb"c\ny\n', "csv", "no CSV row in lines 3 to 4:"),
+        (b"text\na,b\n", "csv", "the row has 2 fields, the header 1"),
+        (b"soup\xff", "txt", "not UTF-8 at byte 4"),
+    ],
+)
+def test_an_error_record_says_what_is_wrong(data: bytes, form: Format, message: str) -> None:
+    assert message in problem(data, form)
+
+
+def test_a_line_in_a_pipe_is_read_though_the_pipe_stays_open() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as raw, ThreadPoolExecutor(1) as pool:
+        try:
+            os.write(writer, b"soup\n")
+            records = read_records(open_compressed(CountingReader(raw), "-"), "txt")
+            assert pool.submit(next, records).result(timeout=30) == Record(1, None, "soup")
+        finally:
+            os.close(writer)
 
 
 def numbered(count: int) -> Iterator[Record]:
@@ -289,6 +331,23 @@ def test_a_failing_engine_ends_the_run() -> None:
         for record, _ in classify_records(classifier, numbered(9), pool, 2):
             seen.append(record.line)
     assert seen == [1, 2]
+
+
+def test_texts_that_nobody_waits_for_any_more_are_not_classified() -> None:
+    release, seen = threading.Event(), []
+
+    def answer(ids: list[int]) -> list[float]:
+        seen.append(ids)
+        assert ids != [2] or release.wait(30)
+        return [0.0, 1.0, 2.0]
+
+    classifier = Classifier(CARD, WordLengths(), FakeEngine(answer))
+    with ThreadPoolExecutor(1) as pool:
+        outcomes = classify_records(classifier, numbered(9), pool, window=9)
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+        release.set()
+    assert [ids for ids in seen if ids in ([1], [2])] == seen[1:]
 
 
 @pytest.mark.parametrize(("id", "fields"), [(None, {}), (7, {"id": 7}), ("", {"id": ""})])

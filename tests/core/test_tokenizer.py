@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from core.errors import BlankText, ModelUnavailable, TextTooLong, UnencodableText
 from core.settings import DEFAULT_MODEL
-from core.tokenizer import HEAD_CHARACTERS_PER_TOKEN, Tokenizer
+from core.tokenizer import HEAD_CHARACTERS_PER_TOKEN, Tokenizer, decode_html_entities
 from tests.core.conftest import UNHURRIED
 
 PATH = DEFAULT_MODEL / "tokenizer.json"
@@ -127,6 +127,27 @@ def test_the_head_is_not_cut_inside_a_word(
     assert tokens.input_ids.tolist() == expected_ids(reference, text, MAX_TOKENS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "day " * 5_000,
+        "a b" + " " * 5_000 + "c d e f g h " * 2_000,
+        "a b c " + "zxqj" * 3_000 + " tea" * 3_000,
+        "a b c d e f" + "\u0301" * 5_000 + " tea" * 3_000,
+        "tea\x1c" * 5_000,
+        "日本語" * 5_000,
+        "," * 20_000,
+        ("a" * 1_001 + " ") * 100,
+    ],
+)
+def test_the_head_of_an_odd_long_text_has_the_ids_of_the_whole(
+    short: Tokenizer, reference: Any, text: str
+) -> None:
+    tokens = short.encode(text, truncate=True)
+    assert tokens.input_ids.tolist() == expected_ids(reference, text, MAX_TOKENS)
+    assert tokens.truncated == (len(reference(text)["input_ids"]) > MAX_TOKENS)
+
+
 def test_a_long_text_without_white_space_is_one_unknown_word(
     short: Tokenizer, reference: Any
 ) -> None:
@@ -139,6 +160,11 @@ def test_a_long_text_without_white_space_is_one_unknown_word(
 def test_lone_surrogates_are_unencodable(tokenizer: Tokenizer, text: str) -> None:
     with pytest.raises(UnencodableText):
         tokenizer.encode(text, truncate=True)
+
+
+def test_lone_surrogates_far_behind_the_head_are_unencodable_too(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UnencodableText):
+        tokenizer.encode("day " * 100_000 + "\ud800", truncate=True)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\r\n", "\u00a0", "\u2003\u3000\u2028", " " * 10_000])
@@ -170,6 +196,23 @@ def test_html_entities_are_decoded_once_where_the_card_says_so(
     decoding = Tokenizer(PATH, 256, decode_html=True)
     ids = decoding.encode(text, truncate=True).input_ids.tolist()
     assert ids == tokenizer.encode(meaning, truncate=True).input_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("&#0000000128514;", "😂"),
+        ("&#" + "0" * 5_000 + "65;", "A"),
+        ("&#1113000; &#x10fba8;", "\U0010fba8 \U0010fba8"),
+        ("&#1114112;", "\ufffd"),
+        ("a&#99999999;b", "a\ufffdb"),
+        ("a&#" + "9" * 5_000 + ";b", "a\ufffdb"),
+        ("a&#" + "9" * 5_000, "a\ufffd"),
+        ("a&#x" + "f" * 5_000 + ";b", "a\ufffdb"),
+    ],
+)
+def test_numbers_of_characters_may_have_any_length(text: str, meaning: str) -> None:
+    assert decode_html_entities(text) == meaning
 
 
 def test_html_entities_stay_where_the_card_says_nothing(

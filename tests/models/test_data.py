@@ -125,6 +125,9 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
         ("one two three four five six seven", "one two three four five six seven 8 9 10 11", False),
         ("a b c d e f g h i", "a b c d e f g h i j k l m", False),  # 9 of 13, just below 0.7
         ("one two three", "one two four", False),
+        ("RT @me: one two", "one two", True),
+        ("one two @me", "@you one two", True),
+        ("art deco", "a deco", False),
         ("@me", "@you", False),
         ("😂", "😂", True),
         ("art", "rt art", True),

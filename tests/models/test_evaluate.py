@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
-from core.artifact import open_artifact
+from core.artifact import open_artifact, write_manifest
 from core.classifier import Classifier
 from models.data import Dataset, Example, read_dataset, split
 from models.evaluate import (
@@ -149,6 +150,30 @@ def test_the_figures_are_of_what_is_served(
     assert open_artifact(served).checksum == before
 
 
+def test_each_figure_is_of_what_its_name_says(
+    served: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels as served but for one text; a reference whose head says the opposite of everything."""
+    source = shutil.copytree(checkpoint, tmp_path / "source")
+    weights = load_file(source / "model.safetensors")
+    weights |= {name: -weights[name] for name in ("classifier.weight", "classifier.bias")}
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    texts = ["bland", "bland bland", "bland cold", "tasty", "tasty soup", "warm tea", "cold day"]
+    labels = [p.predicted_label for p in Classifier.load(served, threads=1).classify(texts)]
+    assert labels == ["dull"] * 3 + ["nice"] * 4
+    labels[-1] = "dull"
+    rows = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]))
+
+    assert evaluate(served, source, tmp_path / "data.csv", "--all") == 0
+    figures = printed_figures(capsys)
+    assert (figures["precision_nice"], figures["recall_nice"]) == (0.75, 1)
+    assert (figures["precision_dull"], figures["recall_dull"]) == (1, 0.75)
+    assert (figures["accuracy"], figures["fp32_accuracy"]) == (0.8571, 0.1429)
+    assert figures["fp32_label_agreement"] == 0
+    assert 0 < figures["fp32_mean_difference"] < figures["fp32_max_difference"]
+
+
 @pytest.mark.parametrize("recipe", [{}, {"validation_fraction": 0.5, "fold": 1}])
 def test_the_texts_are_those_that_training_left_out(
     served: Path,
@@ -173,6 +198,17 @@ def test_data_with_other_labels_is_refused(
     data.write_text("text,label\nsoup,red\ntea,blue\n")
     assert evaluate(served, checkpoint, data, "--all") == 1
     assert "labels that the model lacks: ['blue', 'red']" in capsys.readouterr().err
+
+
+def test_a_multi_label_model_is_not_judged_by_one_label_a_text(
+    served: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = json.loads((served / "model.json").read_text())
+    (served / "model.json").write_text(json.dumps(card | {"task": "multi_label"}))
+    write_manifest(served)
+    assert evaluate(served, checkpoint, write_csv(tmp_path / "data.csv"), "--all") == 1
+    assert "only single-label models" in capsys.readouterr().err
+    assert not (tmp_path / "plots").exists()
 
 
 def test_labels_are_matched_by_name() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from core.artifact import Source, open_artifact
@@ -157,6 +157,47 @@ def test_an_encoder_without_a_head_is_no_classifier(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     with pytest.raises(ExportError, match="is no sequence classifier"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("factor", [1e6, float("nan")])
+def test_a_graph_that_strays_from_transformers_is_refused(
+    broken: Path, tmp_path: Path, factor: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Logits so large that sums in another order differ by more than the tolerance, or NaN."""
+    weights = load_file(broken / "model.safetensors")
+    weights["classifier.weight"] *= factor
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    (tmp_path / "parent").mkdir()
+    assert main([str(broken), str(tmp_path / "parent" / "served")]) == 1
+    assert "error: the graph strays from torch by " in capsys.readouterr().err
+    assert list((tmp_path / "parent").iterdir()) == []
+
+
+def test_attention_that_cannot_be_fused_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = save_classifier(tmp_path / "source", "bert", is_decoder=True)
+    assert main([str(source), str(tmp_path / "served")]) == 1
+    assert "only 0 of 2 attention layers could be fused" in capsys.readouterr().err
+    assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.parametrize(("tokenizers_limit", "limit"), [(16, 16), (10**30, MAX_POSITIONS)])
+def test_the_limit_is_the_lesser_of_the_models_and_its_tokenizers(
+    broken: Path, tokenizers_limit: int, limit: int
+) -> None:
+    path = broken / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"model_max_length": tokenizers_limit})
+    )
+    card = card_of(load_checkpoint(broken), "tiny", "1", None, None, [])
+    assert card.max_tokens == limit
+
+
+def test_the_card_names_every_source_of_data(checkpoint: Path) -> None:
+    data = [Source("soups", "MIT"), Source("salads", "CC0-1.0")]
+    card = card_of(load_checkpoint(checkpoint), "tiny", "1", None, None, data)
+    assert card.data == tuple(data)
 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 2, MAX_POSITIONS + 1])

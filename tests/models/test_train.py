@@ -16,13 +16,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from models.data import DataError
+from models.data import DataError, read_dataset, split
 from models.train import (
     BATCHES_PER_POOL,
     SNAPSHOT,
     Recipe,
+    _plan,
+    _rate,
     batches,
     fit_temperature,
     main,
@@ -111,6 +114,20 @@ def test_a_killed_run_leaves_a_snapshot_and_no_checkpoint(killed: Path) -> None:
     assert not names & {"model.safetensors", "training.json", "config.json"}
 
 
+def test_the_rate_warms_up_to_its_peak_and_decays_to_nearly_nothing() -> None:
+    rates = [_rate(step, 40) for step in range(40)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[5:] == pytest.approx([(40 - step) / 36 for step in range(5, 40)])
+
+
+def test_a_snapshot_holds_the_rate_of_its_step(killed: Path, data: Path) -> None:
+    training, _ = split(read_dataset(data), 0.1)
+    total = 2 * -(-len(training.examples) // 8)
+    state = torch.load(killed / SNAPSHOT, weights_only=True)
+    assert state["progress"]["step"] == 8
+    assert state["schedule"]["_last_lr"] == pytest.approx([1e-4 * _rate(8, total)])
+
+
 def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     killed: Path, data: Path, encoder: Path, tmp_path: Path
 ) -> None:
@@ -125,7 +142,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert not (resumed / SNAPSHOT).exists()
 
 
-@pytest.mark.parametrize("change", ["recipe", "data", "base"])
+@pytest.mark.parametrize("change", ["recipe", "data", "config", "weights"])
 def test_a_snapshot_of_another_run_is_refused(
     killed: Path, data: Path, encoder: Path, tmp_path: Path, change: str
 ) -> None:
@@ -133,12 +150,30 @@ def test_a_snapshot_of_another_run_is_refused(
     recipe = Recipe(epochs=2, batch_size=8, max_tokens=16, seed=5 if change == "recipe" else 4)
     if change == "data":
         data = write_csv(tmp_path / "data.csv", each=61)
-    if change == "base":
+    if change in ("config", "weights"):
         encoder = shutil.copytree(encoder, tmp_path / "base")
+    if change == "config":
         (encoder / "config.json").write_text((encoder / "config.json").read_text() + "\n")
+    if change == "weights":
+        path = encoder / "model.safetensors"
+        save_file({name: 2 * w for name, w in load_file(path).items()}, path, {"format": "pt"})
     with pytest.raises(ValueError, match="snapshot of a run with other data, base or settings"):
         train(data, encoder, "tiny", output, recipe)
     assert (output / SNAPSHOT).read_bytes() == (killed / SNAPSHOT).read_bytes()
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_heavier_label_wins_where_the_texts_tell_nothing(
+    encoder: Path, tmp_path: Path, label: str
+) -> None:
+    texts = [f"unknown{i}a unknown{i}b unknown{i}c,{LABELS[i % 2]}" for i in range(60)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *texts]))
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=3e-3, class_weights={label: 20.0})
+    train(tmp_path / "data.csv", encoder, "tiny", tmp_path / "output", recipe)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "output")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "output")
+    logits = predict_logits(model, tokenizer, ["unknown unknown unknown"], recipe)
+    assert LABELS[logits[0].argmax()] == label
 
 
 def test_a_class_weight_of_no_label_is_refused(data: Path, encoder: Path, tmp_path: Path) -> None:
@@ -155,11 +190,12 @@ def test_unusable_data_is_a_data_error(encoder: Path, tmp_path: Path) -> None:
         main(["--data", str(tmp_path / "data.csv"), *arguments])
 
 
-def test_data_without_a_validation_text_is_refused_before_training(
-    encoder: Path, tmp_path: Path
+@pytest.mark.parametrize("fraction", [1e-9, 1.0], ids=["no validation", "no training"])
+def test_data_without_a_text_on_one_side_is_refused_before_training(
+    encoder: Path, tmp_path: Path, fraction: float
 ) -> None:
     (tmp_path / "data.csv").write_text("text,label\nsoup,nice\ntea,dull\n")
-    recipe = Recipe(epochs=1, validation_fraction=1e-9)
+    recipe = Recipe(epochs=1, validation_fraction=fraction)
     with pytest.raises(DataError, match="validation"):
         train(tmp_path / "data.csv", encoder, "tiny", tmp_path / "output", recipe)
 
@@ -220,6 +256,14 @@ def test_batches_hold_every_index_once(lengths: list[int], batch_size: int, seed
     assert all(1 <= len(batch) <= batch_size for batch in planned)
     assert len(planned) == -(-len(lengths) // batch_size)
     assert batches(lengths, batch_size, seed) == planned
+
+
+def test_every_epoch_has_all_texts_in_an_order_of_its_own() -> None:
+    plan = list(_plan([1 + i % 10 for i in range(40)], Recipe(epochs=2, batch_size=4)))
+    first, second = plan[:10], plan[10:]
+    for epoch in (first, second):
+        assert sorted(i for batch in epoch for i in batch) == list(range(40))
+    assert first != second
 
 
 def test_batches_are_of_like_length_and_in_another_order_for_another_seed() -> None:
