@@ -60,6 +60,11 @@ class Classifier:
         self._engine = engine
         self._check_head()
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What every log, file and answer names the model by."""
+        return {"name": self.card.name, "version": self.card.version, "checksum": self.checksum}
+
     @classmethod
     def load(cls, directory: Path, threads: int, verify_weights: bool = False) -> Classifier:
         """The classifier of a model directory, ready to answer.

@@ -21,7 +21,7 @@ May import: nothing.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ClassifierError(Exception):
@@ -32,6 +32,10 @@ class ClassifierError(Exception):
 
 class InvalidInput(ClassifierError):
     code = "invalid_input"
+
+    def fields(self) -> dict[str, Any]:
+        """The error as JSON has it where a prediction would stand: in batches and in files."""
+        return {"error": {"code": self.code, "detail": str(self)}}
 
 
 class BlankText(InvalidInput):

@@ -104,19 +104,11 @@ def outcome_line(
     classifier: Classifier, record: Record, outcome: Prediction | InvalidInput, top_k: int | None
 ) -> bytes:
     """The output's line for a record: its number and id, the prediction or error, the model."""
-    card = classifier.card
     fields: dict[str, Any] = {"line": record.line}
     if record.id is not None:
         fields["id"] = record.id
-    if isinstance(outcome, Prediction):
-        fields.update(outcome.fields(top_k))
-    else:
-        fields["error"] = {"code": outcome.code, "detail": str(outcome)}
-    fields["model"] = {
-        "name": card.name,
-        "version": card.version,
-        "checksum": classifier.checksum,
-    }
+    fields |= outcome.fields(top_k) if isinstance(outcome, Prediction) else outcome.fields()
+    fields["model"] = classifier.identity
     return msgspec.json.encode(fields) + b"\n"
 
 
@@ -191,22 +183,30 @@ class _CsvLines:
 
     def __init__(self, lines: Iterator[tuple[int, bytes | None]]) -> None:
         self._lines = lines
+        self._row_bytes = 0
         self.first = self.last = 0
         self.problem: InvalidRecord | None = None
 
     def __iter__(self) -> Iterator[str]:
-        for number, raw in self._lines:
-            self.first, self.last = self.first or number, number
-            try:
-                yield _decoded(number, raw) + "\n"
-            except InvalidRecord as error:
-                self.problem = self.problem or error
-                # Its quotes still count, or the row's end would be lost with them.
-                yield (raw or b"").decode(errors="replace") + "\n"
+        return self
+
+    def __next__(self) -> str:
+        """Raises `csv.Error` for a row that grows too long: its reader begins a new one."""
+        number, raw = next(self._lines)
+        self.first, self.last = self.first or number, number
+        self._row_bytes += len(raw or b"")
+        if self._row_bytes > MAX_LINE_BYTES:
+            raise csv.Error(f"the row is longer than {MAX_LINE_BYTES:,} bytes")
+        try:
+            return _decoded(number, raw) + "\n"
+        except InvalidRecord as error:
+            self.problem = self.problem or error
+            # Its quotes still count, or the row's end would be lost with them.
+            return (raw or b"").decode(errors="replace") + "\n"
 
     def next_row(self, reader: Any) -> tuple[int, list[str] | InvalidRecord] | None:
         """(number of its first line, the row or what is wrong with it); None at the end."""
-        self.first, self.problem = 0, None
+        self.first, self.problem, self._row_bytes = 0, None, 0
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -227,7 +227,7 @@ class _CsvLines:
 def _csv_records(lines: Iterator[tuple[int, bytes | None]]) -> Iterator[Record]:
     source = _CsvLines(lines)
     csv.field_size_limit(MAX_LINE_BYTES)
-    reader = csv.reader(iter(source), strict=True)
+    reader = csv.reader(source, strict=True)
     header = source.next_row(reader)
     if header is None:
         return

@@ -2,8 +2,8 @@
 
     gunicorn --config handlers/gunicorn.conf.py
 
-This runs in the master. May import: `core.settings`, `handlers.loading`, `handlers.startup`, the
-standard library.
+This runs in the master. May import: `core.settings`, `core.errors`, `handlers.deferred`,
+`handlers.loading`, `handlers.startup`, the standard library.
 """
 
 import os
@@ -58,7 +58,8 @@ threads = _chosen.concurrency + _chosen.queue_limit + SPARE_THREADS
 timeout = 0
 # Cloud Run kills 10 s after SIGTERM; requests in flight get 4 of them.
 graceful_timeout = 4
-# Longer than front ends keep idle connections, so that they close first and lose nothing.
+# Longer than load balancers commonly keep an idle connection (60 s): they close it first and lose
+# no request to a connection that ends under them.
 keepalive = 75
 loglevel = "warning"
 control_socket_disable = True

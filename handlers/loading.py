@@ -64,20 +64,17 @@ class BackgroundLoader:
             # Whatever it is, requests must get an answer instead of waiting for a dead thread.
             self._failure = ModelUnavailable(f"loading failed: {type(error).__name__}: {error}")
             self._failure.__cause__ = error
-            _log_failure(self._failure)
+            _log_failure(self._failure, stack_trace=request_log.stack_trace(error))
         finally:
             self._done.set()
 
 
 def _log(classifier: Classifier, startup_ms: dict[str, float]) -> None:
-    card = classifier.card
-    identity = {"name": card.name, "version": card.version, "checksum": classifier.checksum}
-    request_log.write("INFO", "model loaded", startup_ms=startup_ms, **identity)
+    request_log.write("INFO", "model loaded", startup_ms=startup_ms, **classifier.identity)
 
 
-def _log_failure(failure: ClassifierError) -> None:
-    trace = request_log.stack_trace(failure)
-    request_log.write("ERROR", "model failed to load", reason=str(failure), stack_trace=trace)
+def _log_failure(failure: ClassifierError, **trace: str) -> None:
+    request_log.write("ERROR", "model failed to load", reason=str(failure), **trace)
 
 
 @cache

@@ -25,7 +25,7 @@ from handlers.metrics import CONTENT_TYPE as METRICS_TYPE
 from handlers.metrics import Metrics
 from handlers.wire import HttpError, Request, Response
 
-# Cloud Run's startup probe allows 10 s at most for an answer with a period of 10 s.
+# Within the 10 s that Lambda gives an initialisation, and that probes commonly wait.
 LOAD_WAIT_S = 9.0
 
 HTML = "text/html; charset=utf-8"
@@ -88,9 +88,9 @@ class Service:
     def paths(self) -> tuple[str, ...]:
         return tuple(self._routes)
 
-    def wait_until_loaded(self, timeout_s: float = LOAD_WAIT_S) -> Classifier:
-        """Raises `ModelUnavailable` when loading failed or takes longer."""
-        return self._loader.wait(timeout_s)
+    def wait_until_loaded(self) -> None:
+        """Raises `ModelUnavailable` when loading failed or takes over `LOAD_WAIT_S`."""
+        self._loader.wait(LOAD_WAIT_S)
 
     def handle(self, request: Request) -> Response:
         """The answer to any request whatever; never raises."""
@@ -145,8 +145,8 @@ class Service:
         return methods[method]
 
     def _predict(self, request: Request, observation: Observation) -> Response:
-        asked = wire.decode(request, wire.PredictRequest)
         deadline = self._deadline(request)
+        asked = wire.decode(request, wire.PredictRequest)
         classifier = self._ready_classifier(deadline, observation)
         classifier.check_top_k(asked.top_k)
         with self._admission.slot(deadline) as observation.queue_ms:
@@ -162,8 +162,8 @@ class Service:
         )
 
     def _predict_batch(self, request: Request, observation: Observation) -> Response:
-        asked = wire.decode(request, wire.BatchRequest)
         deadline = self._deadline(request)
+        asked = wire.decode(request, wire.BatchRequest)
         classifier = self._ready_classifier(deadline, observation)
         classifier.check_top_k(asked.top_k)
         predictions: list[dict[str, Any]] = []
@@ -175,8 +175,7 @@ class Service:
                     observation.add(outcome)
                     predictions.append(outcome.fields(asked.top_k))
                 else:
-                    error = {"code": outcome.code, "detail": str(outcome)}
-                    predictions.append({"error": error})
+                    predictions.append(outcome.fields())
         return _json(
             {
                 "predictions": predictions,
@@ -240,7 +239,7 @@ class Service:
 
     def _render_metrics(self, request: Request, observation: Observation) -> Response:
         classifier = self._loader.loaded
-        model = _identity(classifier) if classifier else {}
+        model = classifier.identity if classifier else {}
         phases = self._loader.startup_ms if classifier else {}
         text = self._metrics.render(self._admission.running, self._admission.waiting, model, phases)
         return Response(HTTPStatus.OK, {"Content-Type": METRICS_TYPE}, text.encode())
@@ -317,7 +316,3 @@ def _read_static(name: str) -> bytes:
 
 def _name_and_version(classifier: Classifier) -> dict[str, str]:
     return {"name": classifier.card.name, "version": classifier.card.version}
-
-
-def _identity(classifier: Classifier) -> dict[str, str]:
-    return {**_name_and_version(classifier), "checksum": classifier.checksum}

@@ -2,8 +2,9 @@
 
     python -m models.export build/checkpoint models/mine --name my-model --version 1.0.0
 
-torch -> ONNX -> transformer fusions -> 8-bit weights -> external data, with the logits of each form
-held against transformers' own before anything is written. The artifact appears whole or not at all.
+torch -> ONNX -> transformer fusions -> 8-bit weights -> external data. The fused graph's logits are
+held against transformers' own before anything is written; what 8 bits change is for
+`models.evaluate` to tell. The artifact appears whole or not at all.
 
 May import: torch, transformers, onnx, onnxruntime's tools, `core`.
 """

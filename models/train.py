@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -341,7 +342,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         class_weights=dict(options.class_weight),
     )
     base = options.base or default_base()
-    train(options.data, base, options.base_name or base.name, options.output, recipe)
+    try:
+        train(options.data, base, options.base_name or base.name, options.output, recipe)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

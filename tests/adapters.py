@@ -60,15 +60,20 @@ class CloudRun:
     process: subprocess.Popen[str]
 
     def send(self, call: Call) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            headers = dict(call.headers)
-            connection.request(call.method, call.path, body=call.body or None, headers=headers)
-            response = connection.getresponse()
-            names = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, names, response.read())
-        finally:
-            connection.close()
+        return ask(self.port, call)
+
+
+def ask(port: int, call: Call) -> Answer:
+    """Sends `call` to whatever listens on `port` of this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        headers = dict(call.headers)
+        connection.request(call.method, call.path, body=call.body or None, headers=headers)
+        response = connection.getresponse()
+        names = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, names, response.read())
+    finally:
+        connection.close()
 
 
 class Context:

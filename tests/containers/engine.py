@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.adapters import ROOT, Answer, Call, free_port
+from tests.adapters import ROOT, Call, ask, free_port
 
 # More than any single command of the suite takes; a build from nothing is the longest.
 TIMEOUT_S = 600
@@ -201,18 +201,6 @@ def make(*arguments: str) -> Finished:
     """Runs targets of the Makefile, whoever called: flags of a `make` above do not count."""
     without = ["--unset=MAKEFLAGS", "--unset=MFLAGS", "--unset=MAKELEVEL"]
     return run(["env", *without, "make", *arguments])
-
-
-def ask(port: int, call: Call) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        headers = dict(call.headers)
-        connection.request(call.method, call.path, body=call.body or None, headers=headers)
-        response = connection.getresponse()
-        names = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, names, response.read())
-    finally:
-        connection.close()
 
 
 def mounted(source: Path, target: str) -> tuple[str, str]:

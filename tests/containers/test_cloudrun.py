@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters import Call, CloudRun, event_of
-from tests.containers.engine import LIMITS, Container, Engine, ask, mounted
+from tests.adapters import Call, CloudRun, ask, event_of
+from tests.containers.engine import LIMITS, Container, Engine, mounted
 
 Server = tuple[Container, int]
 

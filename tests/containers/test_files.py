@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.adapters import Call
-from tests.containers.engine import LIMITS, Engine, ask
+from tests.adapters import Call, ask
+from tests.containers.engine import LIMITS, Engine
 
 USER = 65532
 ADDED_BYTES_AT_MOST = {"classifier-cloudrun": 190_000_000, "classifier-lambda": 200_000_000}

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.adapters import EVENTS, ROOT, Call
+from tests.adapters import EVENTS, ROOT, Call, ask
 from tests.conftest import LAMBDA_SHAPES
 from tests.containers.conftest import DOCKER_SOCKET
-from tests.containers.engine import LIMITS, Engine, EngineError, ask, make, mounted
+from tests.containers.engine import LIMITS, Engine, EngineError, make, mounted
 
 EMULATOR = "aws-lambda-rie-x86_64"
 INVOCATIONS = "/2015-03-31/functions/function/invocations"

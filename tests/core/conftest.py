@@ -1,4 +1,4 @@
-"""What the tests of `core` share: a copy of the default model, and fakes of its two seams."""
+"""What the tests of `core` share: a copy of the default model, and a fake engine."""
 
 from __future__ import annotations
 
@@ -12,25 +12,13 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from core.artifact import ModelCard
-from core.errors import BlankText
 from core.settings import DEFAULT_MODEL
-from core.types import Tokens
 
 LABELS = ("red", "green", "blue")
 CARD = ModelCard("fake", "1", "single_label", LABELS, max_tokens=8)
 
 # For properties: how long an example takes says nothing of it on a busy machine.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-class WordLengths:
-    """An `Encoder`: each word is its length; text without words is blank."""
-
-    def encode(self, text: str, truncate: bool) -> Tokens:
-        if not text.strip():
-            raise BlankText("blank")
-        ids = [len(word) for word in text.split()]
-        return Tokens(np.array(ids, dtype=np.int64), truncated=False)
 
 
 class FakeEngine:

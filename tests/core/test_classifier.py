@@ -22,7 +22,8 @@ from core.errors import (
     UnencodableText,
 )
 from core.types import Prediction
-from tests.core.conftest import CARD, LABELS, FakeEngine, WordLengths, fixed
+from tests.core.conftest import CARD, LABELS, FakeEngine, fixed
+from tests.fakes import WordLengths
 
 TEXTS = [
     "have a lovely day",

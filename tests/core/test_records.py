@@ -28,7 +28,8 @@ from core.records import (
     read_records,
 )
 from core.types import Prediction
-from tests.core.conftest import CARD, UNHURRIED, FakeEngine, WordLengths, fixed
+from tests.core.conftest import CARD, UNHURRIED, FakeEngine, fixed
+from tests.fakes import WordLengths
 
 BOM = b"\xef\xbb\xbf"
 LONG = b"x" * MAX_LINE_BYTES
@@ -240,6 +241,15 @@ def test_a_stream_that_fails_is_unreadable_behind_the_lines_that_were_read() -> 
     assert [next(records).content, next(records).content] == ["one", "two"]
     with pytest.raises(InputUnreadable, match="failed after line 2: the disk is gone"):
         next(records)
+
+
+def test_a_csv_row_of_endless_quoted_lines_is_given_up_and_the_rest_is_read() -> None:
+    # Each field is short and each line is short: only the row as a whole has no end.
+    endless = b'x","\n' * (MAX_LINE_BYTES // 4)
+    records = list(read_records(io.BytesIO(b'text\n"' + endless + b'x"\nsoup\n'), "csv"))
+    assert "longer than 1,000,000 bytes" in str(records[0].content)
+    assert records[0].line == 2
+    assert records[-1].content == "soup"
 
 
 @pytest.mark.parametrize(

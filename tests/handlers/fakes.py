@@ -1,4 +1,4 @@
-"""Fakes of what a service is made of: an engine and an encoder that tests steer."""
+"""Fakes of what a service is made of: an engine that tests steer, a classifier around it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,14 @@ from numpy.typing import NDArray
 
 from core.artifact import ModelCard
 from core.classifier import PROBE_TEXT, Classifier
-from core.errors import BlankText, ClassifierError
+from core.errors import ClassifierError
 from core.settings import Settings
-from core.types import Tokens
 from handlers.loading import BackgroundLoader
 from handlers.service import Service
 from handlers.wire import Request, Response
+from tests.fakes import WordLengths
 
 CARD = ModelCard("fake", "1", "single_label", ("low", "high"), max_tokens=8)
-
-
-class WordLengths:
-    """Encodes each word as its length."""
-
-    def encode(self, text: str, truncate: bool) -> Tokens:
-        if not text.strip():
-            raise BlankText("blank")
-        ids = [len(word) for word in text.split()]
-        return Tokens(np.array(ids, dtype=np.int64), truncated=False)
 
 
 class FixedLogits:

@@ -192,6 +192,7 @@ def test_the_reason_of_a_failed_load_is_in_the_log(tmp_path: Path) -> None:
         server.send(Call("GET", "/health"))
     [line] = [json.loads(line) for line in log.read_text().splitlines() if "failed to load" in line]
     assert line["severity"] == "ERROR" and "none is no directory" in line["reason"]
+    assert "stack_trace" not in line  # a missing model is no defect of the code
 
 
 def test_a_keepalive_connection_survives_a_refused_body(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_model_that_takes_too_long_is_unavailable() -> None:
     [(ModelUnavailable("model.onnx is missing"), "model.onnx is missing"), (OSError("x"), "OSErr")],
 )
 def test_a_model_that_fails_to_load_is_told_and_nothing_hangs(
-    error: Exception, reason: str
+    error: Exception, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load() -> Classifier:
         raise error
@@ -92,6 +92,8 @@ def test_a_model_that_fails_to_load_is_told_and_nothing_hangs(
         assert (answer.status, content(answer)["code"]) == (503, "model_unavailable")
     for path in ("/health/live", "/openapi.json", "/metrics", "/", "/docs"):
         assert ask(broken, "GET", path).status == 200
+    # Where it failed is told for a defect, not for a model that is not there.
+    assert ("stack_trace" in capsys.readouterr().out) is isinstance(error, OSError)
 
 
 def test_a_full_queue_refuses_at_once_and_recovers() -> None:

@@ -183,10 +183,10 @@ def test_a_class_weight_of_no_label_is_refused(data: Path, encoder: Path, tmp_pa
     assert not (tmp_path / "output").exists()
 
 
-def test_unusable_data_is_a_data_error(encoder: Path, tmp_path: Path) -> None:
+def test_unusable_data_ends_with_a_line_that_says_why(encoder: Path, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("text,label\nsoup,nice\n")
     arguments = ["--base", str(encoder), "--output", str(tmp_path / "output")]
-    with pytest.raises(DataError, match="two labels"):
+    with pytest.raises(SystemExit, match=r"^error: .*two labels"):
         main(["--data", str(tmp_path / "data.csv"), *arguments])
 
 
