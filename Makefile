@@ -38,7 +38,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 run: .venv/serving.ok ## Serve on PORT (8080) as Cloud Run's container does
-	@exec $(BIN)/gunicorn --config handlers/gunicorn.conf.py
+	@exec $(BIN)/python -m handlers.serve
 
 dev: .venv/dev.ok ## Install what training, export and tests need (torch, transformers, …)
 
@@ -65,7 +65,7 @@ lambda-invoke: image-lambda $(SAM) ## Invoke Lambda's image once with EVENT=test
 
 lint: .venv/dev.ok ## Check style, types and scripts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy && $(BIN)/mypy --exclude '^$$' handlers/gunicorn.conf.py
+	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run deploy/*.sh
 
 format: .venv/dev.ok ## Put the code into the project's style

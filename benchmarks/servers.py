@@ -81,7 +81,7 @@ class LambdaServer:
 def cloud_run() -> Iterator[HttpServer]:
     """Our Cloud Run adapter, by the container's command."""
     port = free_port()
-    command = ["-m", "gunicorn", "--config", "handlers/gunicorn.conf.py"]
+    command = ["-m", "handlers.serve"]
     with _process(command, PORT=str(port)) as process:
         yield HttpServer(process, port)
 

@@ -65,11 +65,10 @@ UNREAD = (
 # One start and one request of each kind; an answer other than 200 fails the build.
 STARTS = {
     "cloudrun": """
-import gunicorn.app.wsgiapp, gunicorn.arbiter, gunicorn.workers.gthread
+import handlers.serve, handlers.server, socket
 from concurrent.futures import ThreadPoolExecutor
-import functions_framework
-app = functions_framework.create_app("classify", "handlers/cloudrun.py")
-client = app.test_client()
+from core.settings import Settings
+client = handlers.server.Server(Settings.from_env({}), socket.socket()).wsgi().test_client()
 answer = client.post("/predict", json={"text": "have a lovely day"})
 assert answer.status_code == 200, answer.data
 for path in ("/", "/docs", "/health", "/health/live", "/model", "/metrics", "/openapi.json"):

@@ -5,7 +5,7 @@
     admission         how many requests run and wait, and for how long
     service           the routes, as one function from a Request to a Response
     startup, metrics, request_log     what is told about a start, in numbers, and about a request
-    cloudrun          Functions Framework        gunicorn.conf.py     how its server is run
+    cloudrun          Functions Framework        serve, server        how it is started and run
     deferred          frameworks' modules that are imported only when they are used
     probe             asks that server, from inside its container, whether it is well
     aws_lambda        Lambda's events            lambda_http          FastAPI behind Mangum

@@ -6,6 +6,7 @@ HTTP events go to FastAPI behind Mangum; any other event is refused by name.
 from __future__ import annotations
 
 import base64
+import gc
 import os
 from http import HTTPStatus
 from typing import Any
@@ -14,12 +15,17 @@ from urllib.parse import quote
 from snapshot_restore_py import register_before_snapshot
 
 from core.settings import Settings
-from handlers.deferred import FASTAPI, defer
-from handlers.service import Service
+from handlers import startup
+from handlers.deferred import ENGINE, FASTAPI, FASTAPI_KNOWN, defer
+
+gc.disable()  # until all is imported: nothing of that is garbage
+defer(ENGINE)
+
+from handlers.service import Service  # noqa: E402
 
 # The model loads in a thread while the frameworks below are imported.
 _service = Service(Settings.from_env(os.environ))
-defer(FASTAPI)
+defer(FASTAPI, FASTAPI_KNOWN)
 
 from handlers.lambda_http import create_handler, is_http  # noqa: E402
 
@@ -27,6 +33,7 @@ _answer_http = create_handler(_service)
 # Lambda counts the time until here as initialisation, at full CPU. A model that does not load fails
 # the start, so that Lambda replaces the instance instead of sending it requests.
 _service.wait_until_loaded()
+startup.settle()
 
 
 PRIMING_EVENT = {

@@ -1,4 +1,4 @@
-"""Google Cloud Run: the Functions Framework's entrypoint. Started by `gunicorn.conf.py`.
+"""Google Cloud Run: the Functions Framework's entrypoint. Started by `handlers.server`.
 
 The framework loads this file by its path, within its application's context. Nothing else may
 import it: that would be a second module with a second model.

@@ -1,10 +1,10 @@
 """Modules that a framework imports but serving does not use, imported when they are used.
 
 `import flask` also imports a development server, a template engine and a test client; `import
-fastapi` builds the models of OpenAPI. Every cold start would pay for them. `defer` puts a stand-in
-into `sys.modules`: `from module import name` then binds a stand-in for the name, and the real one
-is imported when it is called, read or subclassed. What it cannot stand in for is a class in
-`except` or `isinstance`; the tests run the whole contract with the modules below deferred.
+fastapi` builds the models of OpenAPI with pydantic. Every cold start would pay for them. `defer`
+puts a stand-in into `sys.modules`: `from module import name` then binds a stand-in for the name,
+and the real one is imported when it is called, read or subclassed. What it cannot stand in for is a
+class in `except` or `isinstance`; the tests run the whole contract with the modules below deferred.
 
 May import: the standard library.
 """
@@ -12,43 +12,83 @@ May import: the standard library.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-# Of functions_framework and flask: the development server, the test client, templates, CloudEvents.
+# Of functions_framework and flask: the development server and its commands, the test client,
+# templates, signed cookies, forms, CloudEvents.
 FLASK = (
     "cloudevents",
     "cloudevents.exceptions",
     "cloudevents.http",
     "cloudevents.http.event",
+    "flask.cli",
     "flask.templating",
     "flask.testing",
+    "itsdangerous",
     "jinja2",
     "jinja2.loaders",
+    "werkzeug.sansio.multipart",
     "werkzeug.serving",
     "werkzeug.test",
 )
-# Of fastapi: the models of OpenAPI documents, security schemes, telemetry.
+# An application has a group of commands; none is called here.
+FLASK_KNOWN = {"flask.cli": {"AppGroup": SimpleNamespace}}
+# Of the engine's packages: docstrings, linear algebra (and its library), ways to train a tokenizer.
+ENGINE = (
+    "numpy._core._add_newdocs",
+    "numpy._core._add_newdocs_scalars",
+    "numpy.linalg",
+    "tokenizers.implementations",
+)
+# Of gunicorn: the master, and what finds plugins by their entry points.
+GUNICORN = ("gunicorn.arbiter", "importlib.metadata")
+# Of starlette: status texts. Of fastapi: what reads and checks parameters and forms, with all of
+# pydantic, the models of OpenAPI documents, security schemes, telemetry. Its routes here take
+# requests and return responses.
 FASTAPI = (
+    "fastapi._compat",
+    "fastapi._form_limits",
+    "fastapi.dependencies.models",
+    "fastapi.dependencies.utils",
+    "fastapi.encoders",
+    "fastapi.exception_handlers",
+    "fastapi.exceptions",
     "fastapi.openapi.models",
     "fastapi.openapi.utils",
+    "fastapi.param_functions",
+    "fastapi.params",
     "fastapi.security",
     "fastapi.security.base",
     "fastapi.security.oauth2",
     "fastapi.security.open_id_connect_url",
+    "fastapi.sse",
+    "fastapi.types",
+    "fastapi.utils",
+    "http.client",
     "opentelemetry._logs",
     "opentelemetry.metrics",
     "opentelemetry.propagate",
     "opentelemetry.trace",
+    "pydantic",
 )
+
+
+# What fastapi calls of them though there is nothing to check: it is given no limits for forms.
+FASTAPI_KNOWN = {"fastapi._form_limits": {"_validate_form_limits": lambda limits: limits or {}}}
 
 
 class DeferredModule(ModuleType):
     """Stands in for a module until one of its names is used."""
 
     __path__: list[str] = []  # noqa: RUF012  (what makes it a package to the import system)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        # `import package.module` alone binds the package, of which the module is an attribute.
+        self.package, _, self.child = name.rpartition(".")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -67,7 +107,7 @@ class DeferredName:
 
     def _real(self) -> Any:
         if isinstance(sys.modules.get(self._module), DeferredModule):
-            _restore(self._module.partition(".")[0])
+            _restore()
         return getattr(import_module(self._module), self._name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,14 +127,24 @@ class DeferredName:
     __ror__ = __or__
 
 
-def defer(modules: Iterable[str]) -> None:
-    """Defers those of `modules` that are not imported yet."""
+def defer(modules: Iterable[str], known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Defers those of `modules` that are not imported yet.
+
+    `known` has, by module, names that are used at once, and what they stand for meanwhile.
+    """
     for name in modules:
-        sys.modules.setdefault(name, DeferredModule(name))
+        if name not in sys.modules:
+            sys.modules[name] = stand_in = DeferredModule(name)
+            vars(stand_in).update((known or {}).get(name, {}))
+            if package := sys.modules.get(stand_in.package):
+                setattr(package, stand_in.child, stand_in)
 
 
-def _restore(package: str) -> None:
-    """Takes the package's stand-ins away: its real modules need one another for real."""
+def _restore() -> None:
+    """Takes all stand-ins away: the real modules need one another for real."""
     for name, module in list(sys.modules.items()):
-        if isinstance(module, DeferredModule) and name.partition(".")[0] == package:
+        if isinstance(module, DeferredModule):
             del sys.modules[name]
+            package = sys.modules.get(module.package)
+            if package and vars(package).get(module.child) is module:
+                delattr(package, module.child)

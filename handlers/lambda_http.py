@@ -62,6 +62,8 @@ def create_app(service: Service) -> FastAPI:
         app.router.add_route(path, answer)  # type: ignore[arg-type]  # an ASGI app is one, too
     app.router.default = answer
     app.router.redirect_slashes = False
+    # The service answers every error itself; these are for errors of parameters and forms.
+    app.exception_handlers.clear()
     app.openapi = service.openapi_document  # type: ignore[method-assign]
     return app
 

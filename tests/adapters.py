@@ -137,7 +137,7 @@ def free_port() -> int:
 def cloud_run(log: Path, **environment: str) -> Iterator[CloudRun]:
     """Cloud Run's server as its container starts it; what it prints goes to `log`."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "--config", "handlers/gunicorn.conf.py"]
+    command = [sys.executable, "-m", "handlers.serve"]
     with log.open("w") as stream:
         process = subprocess.Popen(
             command,

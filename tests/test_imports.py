@@ -37,14 +37,15 @@ HOMES = {
         "handlers/request_log.py",
     },
     "flask": {"handlers/cloudrun.py"},
-    "functions_framework": {"handlers/cloudrun.py"},
+    "functions_framework": {"handlers/cloudrun.py", "handlers/server.py"},
+    "gunicorn": {"handlers/server.py"},
     "fastapi": {"handlers/lambda_http.py"},
     "starlette": {"handlers/lambda_http.py"},
     "mangum": {"handlers/lambda_http.py"},
     "snapshot_restore_py": {"handlers/aws_lambda.py"},
 }
 ADAPTERS = {
-    "cloudrun": {"handlers/cloudrun.py", "handlers/gunicorn.conf.py"},
+    "cloudrun": {"handlers/cloudrun.py", "handlers/serve.py", "handlers/server.py"},
     "lambda": {"handlers/aws_lambda.py", "handlers/lambda_http.py"},
 }
 

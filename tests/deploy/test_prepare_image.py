@@ -71,7 +71,7 @@ def test_prune_of_an_empty_directory_is_no_error(tmp_path: Path) -> None:
 
 
 def test_compile_puts_an_unchecked_pyc_beside_every_source(tmp_path: Path) -> None:
-    tree(tmp_path, "one/a.py", "one/deep/b.py", "two/gunicorn.conf.py", "two/page.html")
+    tree(tmp_path, "one/a.py", "one/deep/b.py", "two/dotted.conf.py", "two/page.html")
     made = prepare("compile", str(tmp_path / "one"), str(tmp_path / "two"))
     assert made.returncode == 0, made.stderr
     version = sys.implementation.cache_tag
@@ -79,7 +79,7 @@ def test_compile_puts_an_unchecked_pyc_beside_every_source(tmp_path: Path) -> No
     assert compiled == {
         f"one/__pycache__/a.{version}.pyc",
         f"one/deep/__pycache__/b.{version}.pyc",
-        f"two/__pycache__/gunicorn.conf.{version}.pyc",
+        f"two/__pycache__/dotted.conf.{version}.pyc",
     }
     assert {flags(tmp_path / path) for path in compiled} == {UNCHECKED_HASH}
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handlers.deferred import FASTAPI, FLASK
+import pytest
+
+from handlers.deferred import ENGINE, FASTAPI, FLASK, GUNICORN
 from tests.adapters import ROOT
 
 PACKAGE = {
@@ -83,28 +85,73 @@ result = [isinstance(sys.modules["pack.heavy"], DeferredModule)]
     assert run(tmp_path, program) == [True]
 
 
-def test_the_frameworks_serve_with_their_modules_still_deferred() -> None:
+def test_a_module_of_a_package_that_is_there_becomes_its_attribute(tmp_path: Path) -> None:
+    program = """
+import pack
+defer(["pack.heavy"])
+import pack.heavy
+before = pack.heavy.double(4)
+from pack import heavy
+result = [before, pack.heavy.loaded, type(heavy).__name__]
+"""
+    assert run(tmp_path, program) == [8, True, "module"]
+
+
+def test_what_is_known_of_a_module_does_not_import_it(tmp_path: Path) -> None:
+    program = """
+defer(["pack.heavy"], {"pack.heavy": {"double": lambda n: n + n}})
+from pack.heavy import double
+before = [double(4), isinstance(sys.modules["pack.heavy"], DeferredModule)]
+from pack.heavy import Base
+result = [*before, Base.x, isinstance(sys.modules["pack.heavy"], DeferredModule)]
+"""
+    assert run(tmp_path, program) == [8, True, 1, False]
+
+
+def test_one_use_makes_all_modules_real(tmp_path: Path) -> None:
+    program = """
+defer(["pack.heavy", "json.tool"])
+from pack.heavy import double
+double(1)
+import json.tool
+result = [type(json.tool).__name__]
+"""
+    assert run(tmp_path, program) == ["module"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "modules"),
+    [("cloud_run", ENGINE + GUNICORN + FLASK), ("lambda", ENGINE + FASTAPI)],
+)
+def test_a_process_serves_with_its_modules_still_deferred(
+    adapter: str, modules: tuple[str, ...]
+) -> None:
     """Otherwise the lists are stale: something imports at start what they mean to spare."""
-    for modules, serve in ((FLASK, CLOUD_RUN), (FASTAPI, LAMBDA)):
-        program = f"import sys, json\nfrom handlers.deferred import *\n{serve}"
-        program += (
-            "\nprint(json.dumps([n for n, m in sys.modules.items() if type(m) is DeferredModule]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert set(json.loads(done.stdout.splitlines()[-1])) == set(modules)
+    program = f"""
+import json, sys
+from handlers.deferred import DeferredModule
+{PROGRAMS[adapter]}
+print(json.dumps([n for n, m in sys.modules.items() if type(m) is DeferredModule]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(json.loads(done.stdout.splitlines()[-1])) == set(modules)
 
 
-CLOUD_RUN = """
-defer(FLASK)
-import functions_framework, io
-app = functions_framework.create_app("classify", "handlers/cloudrun.py")
+PROGRAMS = {
+    "cloud_run": """
+import io, socket
+from core.settings import Settings
+from handlers.deferred import ENGINE, defer
+defer(ENGINE)
+from handlers.server import Server
+app = Server(Settings.from_env({}), socket.socket()).wsgi()
 body = b'{"text": "have a lovely day"}'
 environ = {
     "REQUEST_METHOD": "POST", "PATH_INFO": "/predict", "SERVER_NAME": "x", "SERVER_PORT": "80",
@@ -114,11 +161,12 @@ environ = {
 status = []
 list(app(environ, lambda line, headers: status.append(line)))
 assert status == ["200 OK"], status
-"""
-LAMBDA = """
+""",
+    "lambda": """
 from handlers.aws_lambda import handler
 class Context:
     get_remaining_time_in_millis = staticmethod(lambda: 30000)
 event = json.load(open("tests/events/http_api_v2.json"))
 assert handler(event, Context())["statusCode"] == 200
-"""
+""",
+}

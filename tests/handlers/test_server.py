@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from benchmarks.processes import memory_of_tree
-from tests.adapters import JSON_HEADERS, ROOT, Call, cloud_run, free_port
+from tests.adapters import JSON_HEADERS, ROOT, Call, ask, cloud_run, free_port
 
 SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 16}).encode()
-COMMAND = [sys.executable, "-m", "gunicorn", "--config", "handlers/gunicorn.conf.py"]
+COMMAND = [sys.executable, "-m", "handlers.serve"]
 
 
 def chunked(body: bytes) -> bytes:
@@ -52,6 +54,69 @@ def test_requests_in_flight_are_answered_after_sigterm(tmp_path: Path) -> None:
         assert server.process.wait(5) == 0
         with pytest.raises(OSError):
             server.send(Call("GET", "/health/live"))
+
+
+def test_connections_that_wait_in_the_kernel_are_answered_after_sigterm(tmp_path: Path) -> None:
+    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with cloud_run(tmp_path / "log") as server, ExitStack() as clients:
+        assert server.send(Call("GET", "/health")).status == 200
+        server.process.send_signal(signal.SIGSTOP)
+        waiting = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            for _ in range(8)
+        ]
+        for client in waiting:
+            client.sendall(request)
+        server.process.terminate()
+        server.process.send_signal(signal.SIGCONT)
+        assert [client.recv(12) for client in waiting] == [b"HTTP/1.1 200"] * 8
+        assert server.process.wait(5) == 0
+
+
+def test_clients_that_never_close_keep_nobody_waiting(tmp_path: Path) -> None:
+    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with cloud_run(tmp_path / "log") as server, ExitStack() as clients:
+        assert server.send(Call("GET", "/health")).status == 200
+        address = ("127.0.0.1", server.port)
+        open_ = [clients.enter_context(socket.create_connection(address, 15)) for _ in range(20)]
+        for client in open_:
+            client.sendall(request)
+        # One after the other, at two seconds each, the last would wait for 40.
+        assert [client.recv(12) for client in open_] == [b"HTTP/1.1 200"] * 20
+        server.process.terminate()
+        assert server.process.wait(8) == 0
+
+
+def test_the_server_outlives_who_started_it(tmp_path: Path) -> None:
+    port = free_port()
+    start = f"{' '.join(COMMAND)} >{tmp_path / 'log'} 2>&1 & echo $!"
+    environment = os.environ | {"PORT": str(port)}
+    shell = subprocess.run(
+        ["sh", "-c", start], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    try:
+        time.sleep(2.5)  # gunicorn looks for its parent every second
+        assert ask(port, Call("GET", "/health")).status == 200
+    finally:
+        os.kill(int(shell.stdout), signal.SIGTERM)
+
+
+def test_several_workers_serve_and_end(tmp_path: Path) -> None:
+    with cloud_run(tmp_path / "log", CLASSIFIER_WORKERS="2") as server:
+        assert server.send(Call("GET", "/health")).status == 200
+        assert server.send(Call("POST", "/predict", b'{"text": "a"}')).status == 200
+        server.process.terminate()
+        assert server.process.wait(8) == 0
+    assert (tmp_path / "log").read_text().count('"model loaded"') == 2
+
+
+def test_what_gunicorn_says_is_json_without_the_request(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with cloud_run(log, K_SERVICE="classifier") as server:
+        assert raw_status(server.port, b"GET / HTTP/9.9 private\r\n\r\n") == b"400"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["severity"] for line in lines} == {"INFO", "WARNING"}
+    assert "private" not in log.read_text()
 
 
 def test_sigterm_with_an_idle_connection_ends_the_server(tmp_path: Path) -> None:
