@@ -106,7 +106,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 def _wait_for_end(connection: socket.socket) -> None:
     """Ends our side and reads what still comes: else the client could lose the answer.
 
-    That is RFC 9112, section 9.6. At most `LINGER_S`; then the connection is at its end whatever the client does.
+    That is RFC 9112, section 9.6. It takes `LINGER_S` at most: then the connection is at its end
+    whatever the client does.
     """
     end = monotonic() + LINGER_S
     with suppress(OSError):
