@@ -32,6 +32,8 @@ NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 # Below the packages' directory. Each was found with the tests of the images: they call every route.
 UNREAD = (
     "bin",
+    # Run at every start of the interpreter; these serve installers only.
+    "*.pth",
     # ONNX Runtime: its C library stands beside the Python binding, which does not link it; the rest
     # are tools of export and training.
     "onnxruntime/capi/libonnxruntime.so*",
@@ -53,7 +55,7 @@ UNREAD = (
     "numpy/polynomial",
     "numpy/_core/include",
     "numpy/_core/lib",
-    # Cloud Run's front: reloading and ASGI, which this server does not use.
+    # Cloud Run's front: reloading and ASGI, which this server does not use, and types.
     "watchdog*",
     "uvicorn*",
     "uvicorn_worker*",
@@ -61,6 +63,7 @@ UNREAD = (
     "h11*",
     "idna*",
     "starlette*",
+    "typing_extensions*",
 )
 # One start and one request of each kind; an answer other than 200 fails the build.
 STARTS = {
