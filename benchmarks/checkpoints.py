@@ -1,7 +1,6 @@
-"""The Hugging Face directory that the torch baseline serves.
+"""The Hugging Face directories that the torch baselines serve.
 
-The default model's own checkpoint where `make model` has left one; else a model of the same shape
-with random weights, which takes as long and answers nonsense.
+Random weights answer nonsense, but load and run as long as any others.
 """
 
 from __future__ import annotations
@@ -12,21 +11,14 @@ from benchmarks.servers import ARTIFACT, CHECKPOINT, ROOT
 
 
 def torch_checkpoint() -> tuple[Path, bool]:
-    """The directory, and whether its weights are those of the default model."""
+    """Of the default model, and whether its weights are real.
+
+    Its own checkpoint where `make model` has left one; else a model of the same shape with random
+    weights.
+    """
     if (CHECKPOINT / "model.safetensors").exists():
         return CHECKPOINT, True
-    stand_in = ROOT / "build" / "random-checkpoint"
-    if not (stand_in / "model.safetensors").exists():
-        _write_random(stand_in)
-    return stand_in, False
-
-
-def _write_random(directory: Path) -> None:
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import BertConfig
 
     shape = BertConfig(
         num_hidden_layers=6,
@@ -35,8 +27,26 @@ def _write_random(directory: Path) -> None:
         intermediate_size=1536,
         num_labels=3,
     )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(ARTIFACT / "tokenizer.json"), pad_token="[PAD]"
-    )
-    BertForSequenceClassification(shape).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    return _random("random-minilm", shape), False
+
+
+def distilbert_checkpoint() -> Path:
+    """Of DistilBERT-base's shape (66 million parameters), with random weights."""
+    from transformers import DistilBertConfig
+
+    return _random("random-distilbert", DistilBertConfig(num_labels=3))
+
+
+def _random(name: str, shape: object) -> Path:
+    from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    directory = ROOT / "build" / name
+    if not (directory / "model.safetensors").exists():
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(ARTIFACT / "tokenizer.json"),
+            pad_token="[PAD]",
+            model_input_names=["input_ids", "attention_mask"],
+        )
+        tokenizer.save_pretrained(directory)
+        AutoModelForSequenceClassification.from_config(shape).save_pretrained(directory)
+    return directory

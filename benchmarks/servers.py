@@ -32,6 +32,8 @@ class Server(Protocol):
 
     def predict(self, text: str) -> dict[str, Any]: ...
 
+    def health(self) -> dict[str, Any]: ...
+
 
 class HttpServer:
     """A server that listens on a port of this machine."""
@@ -50,6 +52,13 @@ class HttpServer:
         connection.close()
         if response.status != 200:
             raise RuntimeError(f"status {response.status}: {answer}")
+        return dict(answer)
+
+    def health(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT_S)
+        connection.request("GET", "/health")
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
         return dict(answer)
 
     def _wait_until_open(self) -> None:
@@ -71,23 +80,42 @@ class LambdaServer:
         self._event = json.loads((ROOT / "tests/events/http_api_v2.json").read_text())
 
     def predict(self, text: str) -> dict[str, Any]:
-        answer = self._api.invoke({**self._event, "body": json.dumps({"text": text})})
+        return self._ask({**self._event, "body": json.dumps({"text": text})})
+
+    def health(self) -> dict[str, Any]:
+        http = {**self._event["requestContext"]["http"], "method": "GET", "path": "/health"}
+        context = {**self._event["requestContext"], "http": http}
+        return self._ask(
+            {**self._event, "rawPath": "/health", "body": "", "requestContext": context}
+        )
+
+    def _ask(self, event: dict[str, Any]) -> dict[str, Any]:
+        answer = self._api.invoke(event)
         if answer["statusCode"] != 200:
             raise RuntimeError(f"status {answer['statusCode']}: {answer['body']}")
         return dict(json.loads(answer["body"]))
 
 
+# What is run instead of a server's command, given that command; its process is the server's own or
+# that of a program that watches it.
+Wrap = Callable[[list[str]], list[str]]
+
+
+def as_it_is(command: list[str]) -> list[str]:
+    return command
+
+
 @contextmanager
-def cloud_run() -> Iterator[HttpServer]:
+def cloud_run(wrap: Wrap = as_it_is) -> Iterator[HttpServer]:
     """Our Cloud Run adapter, by the container's command."""
     port = free_port()
     command = ["-m", "handlers.serve"]
-    with _process(command, PORT=str(port)) as process:
+    with _process(command, wrap, PORT=str(port)) as process:
         yield HttpServer(process, port)
 
 
 @contextmanager
-def aws_lambda() -> Iterator[LambdaServer]:
+def aws_lambda(wrap: Wrap = as_it_is) -> Iterator[LambdaServer]:
     """Our Lambda adapter, by the container's command."""
     api = LambdaRuntimeApi()
     environment = {
@@ -98,37 +126,39 @@ def aws_lambda() -> Iterator[LambdaServer]:
     }
     try:
         command = ["-m", "awslambdaric", "handlers.aws_lambda.handler"]
-        with _process(command, **environment) as process:
+        with _process(command, wrap, **environment) as process:
             yield LambdaServer(process, api)
     finally:
         api.close()
 
 
 @contextmanager
-def plain_torch(model: Path = CHECKPOINT) -> Iterator[HttpServer]:
-    with _uvicorn("benchmarks.plain_torch:app", model) as server:
+def plain_torch(model: Path = CHECKPOINT, wrap: Wrap = as_it_is) -> Iterator[HttpServer]:
+    with _uvicorn("benchmarks.plain_torch:app", model, wrap) as server:
         yield server
 
 
 @contextmanager
-def plain_onnx(model: Path = ARTIFACT) -> Iterator[HttpServer]:
-    with _uvicorn("benchmarks.plain_onnx:app", model) as server:
+def plain_onnx(model: Path = ARTIFACT, wrap: Wrap = as_it_is) -> Iterator[HttpServer]:
+    with _uvicorn("benchmarks.plain_onnx:app", model, wrap) as server:
         yield server
 
 
 @contextmanager
-def _uvicorn(app: str, model: Path) -> Iterator[HttpServer]:
+def _uvicorn(app: str, model: Path, wrap: Wrap) -> Iterator[HttpServer]:
     port = free_port()
     command = ["-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
-    with _process(command, MODEL_DIR=str(model)) as process:
+    with _process(command, wrap, MODEL_DIR=str(model)) as process:
         yield HttpServer(process, port)
 
 
 @contextmanager
-def _process(arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    arguments: list[str], wrap: Wrap, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process with children of its own, in a group that ends with this block."""
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        wrap([sys.executable, *arguments]),
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
@@ -153,7 +183,7 @@ def free_port() -> int:
         return port
 
 
-Starter = Callable[[], Any]
+Starter = Callable[..., Any]
 STARTERS: dict[str, Starter] = {
     "plain torch": plain_torch,
     "plain ONNX": plain_onnx,

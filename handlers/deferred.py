@@ -43,8 +43,23 @@ ENGINE = (
     "numpy.linalg",
     "tokenizers.implementations",
 )
-# Of gunicorn: the master, and what finds plugins by their entry points.
-GUNICORN = ("gunicorn.arbiter", "importlib.metadata")
+
+
+class NoTlsError(OSError):
+    """Stands in `except` clauses for TLS's errors; nothing here is encrypted, so never raised."""
+
+
+# Of gunicorn: the master, TLS, and what finds plugins by their entry points.
+GUNICORN = ("gunicorn.arbiter", "importlib.metadata", "ssl")
+# Its settings have these values of ssl for defaults.
+GUNICORN_KNOWN = {
+    "ssl": {
+        "CERT_NONE": 0,
+        "PROTOCOL_TLS": 2,
+        "SSLError": NoTlsError,
+        "SSLWantReadError": NoTlsError,
+    }
+}
 # Of starlette: status texts. Of fastapi: what reads and checks parameters and forms, with all of
 # pydantic, the models of OpenAPI documents, security schemes, telemetry. Its routes here take
 # requests and return responses.

@@ -21,9 +21,9 @@ from typing import Any
 
 from core.settings import Settings
 from handlers import request_log, startup
-from handlers.deferred import FLASK, FLASK_KNOWN, GUNICORN, defer
+from handlers.deferred import FLASK, FLASK_KNOWN, GUNICORN, GUNICORN_KNOWN, defer
 
-defer(GUNICORN)
+defer(GUNICORN, GUNICORN_KNOWN)
 
 from gunicorn.app.base import BaseApplication  # noqa: E402
 from gunicorn.workers.gthread import ThreadWorker  # noqa: E402
