@@ -130,10 +130,13 @@ def test_sigterm_with_an_idle_connection_ends_the_server(tmp_path: Path) -> None
         assert server.process.wait(5) == 0
 
 
-def test_sigterm_while_the_model_loads_ends_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay_ms", range(0, 300, 25))
+def test_sigterm_during_the_start_ends_the_server(delay_ms: int, tmp_path: Path) -> None:
+    # From when it listens on, and whatever it does then: loading, importing, beginning to serve.
     with cloud_run(tmp_path / "log") as server:
+        time.sleep(delay_ms / 1e3)
         server.process.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(5) == 0, (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("port", ["http", "0", "70000", "80 80", "-1"])
