@@ -16,10 +16,10 @@ from snapshot_restore_py import register_before_snapshot
 
 from core.settings import Settings
 from handlers import startup
-from handlers.deferred import ENGINE, FASTAPI, FASTAPI_KNOWN, defer
+from handlers.deferred import ENGINE, ENGINE_KNOWN, FASTAPI, FASTAPI_KNOWN, defer
 
 gc.disable()  # until all is imported: nothing of that is garbage
-defer(ENGINE)
+defer(ENGINE, ENGINE_KNOWN)
 
 from handlers.service import Service  # noqa: E402
 

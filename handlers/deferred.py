@@ -20,6 +20,7 @@ from typing import Any
 # Of functions_framework and flask: the development server and its commands, the test client,
 # templates, signed cookies, forms, CloudEvents.
 FLASK = (
+    "click",
     "cloudevents",
     "cloudevents.exceptions",
     "cloudevents.http",
@@ -36,13 +37,27 @@ FLASK = (
 )
 # An application has a group of commands; none is called here.
 FLASK_KNOWN = {"flask.cli": {"AppGroup": SimpleNamespace}}
-# Of the engine's packages: docstrings, linear algebra (and its library), ways to train a tokenizer.
+# Of the engine's packages: docstrings, linear algebra (and its library), histograms, files and the
+# like, ways to train a tokenizer.
+_NUMPY_LIB = (
+    "numpy.lib._arraypad_impl",
+    "numpy.lib._arraysetops_impl",
+    "numpy.lib._histograms_impl",
+    "numpy.lib._nanfunctions_impl",
+    "numpy.lib._npyio_impl",
+    "numpy.lib._polynomial_impl",
+)
 ENGINE = (
     "numpy._core._add_newdocs",
     "numpy._core._add_newdocs_scalars",
+    *_NUMPY_LIB,
     "numpy.linalg",
     "tokenizers.implementations",
 )
+
+
+# For `from numpy import *`.
+ENGINE_KNOWN: dict[str, dict[str, Any]] = {name: {"__all__": ()} for name in _NUMPY_LIB}
 
 
 class NoTlsError(OSError):

@@ -148,8 +148,8 @@ PROGRAMS = {
     "cloud_run": """
 import io, socket
 from core.settings import Settings
-from handlers.deferred import ENGINE, defer
-defer(ENGINE)
+from handlers.deferred import ENGINE, ENGINE_KNOWN, defer
+defer(ENGINE, ENGINE_KNOWN)
 from handlers.server import Server
 app = Server(Settings.from_env({}), socket.socket()).wsgi()
 body = b'{"text": "have a lovely day"}'
