@@ -85,7 +85,7 @@ EXPORT ?= --name hate-offensive-minilm --version 1.0.0 --max-tokens 256 \
 	--base-model all-MiniLM-L6-v2=Apache-2.0 --data "Davidson et al. 2017=MIT"
 
 bench: .venv/dev.ok ## Measure cold start and load beside the plain designs
-	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.cold_start && $(BIN)/python -m benchmarks.waterfall
 	$(BIN)/python -m benchmarks.load
 
 lock: .venv/dev.ok ## Resolve requirements/*.in anew
