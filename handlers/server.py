@@ -26,7 +26,7 @@ from handlers.deferred import FLASK, FLASK_KNOWN, GUNICORN, GUNICORN_KNOWN, defe
 defer(GUNICORN, GUNICORN_KNOWN)
 
 from gunicorn.app.base import BaseApplication  # noqa: E402
-from gunicorn.workers.gthread import _DEFER, ThreadWorker  # noqa: E402
+from gunicorn.workers.gthread import ThreadWorker  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parent / "cloudrun.py"
 # Threads beside those that run or wait in the queue: they refuse with 429 and answer probes.
@@ -74,16 +74,12 @@ def _fixed_part(message: str) -> str:
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threaded worker, with two ends of its own.
 
-    A stop answers every connection that was made before it, and a client that says nothing, or does
-    not close its side, keeps nobody waiting.
+    A stop answers every connection that was made before it, and a client that does not close its
+    side keeps nobody waiting.
     """
 
     def handle(self, conn: Any) -> Any:
         """One request on a connection, in a thread of the pool; False when that was the last."""
-        if self.alive and not (conn.initialized or conn.wait_for_data(timeout=0)):
-            # It has said nothing yet: back to the poller, for gunicorn would give it a thread for
-            # five seconds, and a few dozen of its kind all threads.
-            return _DEFER
         goes_on = super().handle(conn)
         if goes_on is False:
             # Else gunicorn waits for the client's end in the one thread that accepts connections.

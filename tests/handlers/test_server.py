@@ -87,19 +87,6 @@ def test_clients_that_never_close_keep_nobody_waiting(tmp_path: Path) -> None:
         assert server.process.wait(8) == 0
 
 
-def test_clients_that_say_nothing_keep_nobody_waiting(tmp_path: Path) -> None:
-    with cloud_run(tmp_path / "log") as server, ExitStack() as clients:
-        assert server.send(Call("GET", "/health")).status == 200
-        address = ("127.0.0.1", server.port)
-        silent = [clients.enter_context(socket.create_connection(address)) for _ in range(300)]
-        # All threads are taken, five seconds for each of the 300, where silence takes one.
-        with socket.create_connection(address, 8) as late:
-            late.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert late.recv(12) == b"HTTP/1.1 200"
-        silent[0].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert silent[0].recv(12) == b"HTTP/1.1 200"
-
-
 def test_the_server_outlives_who_started_it(tmp_path: Path) -> None:
     port = free_port()
     start = f"{' '.join(COMMAND)} >{tmp_path / 'log'} 2>&1 & echo $!"
