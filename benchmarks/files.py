@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.servers import Starter
-
-TEXT = "have a lovely day"
+from benchmarks.start import TEXT
 
 
 def count_opened(starter: Starter) -> int | None:

@@ -44,21 +44,19 @@ class HttpServer:
 
     def predict(self, text: str) -> dict[str, Any]:
         self._wait_until_open()
+        return self._ask("POST", "/predict", json.dumps({"text": text}))
+
+    def health(self) -> dict[str, Any]:
+        return self._ask("GET", "/health")
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT_S)
-        body = json.dumps({"text": text})
-        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        connection.request(method, path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read())
         connection.close()
         if response.status != 200:
             raise RuntimeError(f"status {response.status}: {answer}")
-        return dict(answer)
-
-    def health(self) -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT_S)
-        connection.request("GET", "/health")
-        answer = json.loads(connection.getresponse().read())
-        connection.close()
         return dict(answer)
 
     def _wait_until_open(self) -> None:

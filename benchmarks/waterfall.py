@@ -8,7 +8,6 @@ Tracing the imports costs the start a few milliseconds: `cold_start` has the fig
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 
 from benchmarks.servers import ROOT, STARTERS
 from benchmarks.start import TEXT
+from handlers.startup import process_start_s
 
 PICTURE = ROOT / "benchmarks" / "results" / "waterfall.svg"
 ADAPTERS = ("ours, Cloud Run", "ours, Lambda")
@@ -42,11 +42,11 @@ def trace(adapter: str) -> tuple[list[Span], float]:
             server.predict(TEXT)
             answered_s = clock_gettime(CLOCK_BOOTTIME)
             phases = server.health()["startup_ms"]
-            start_s = _start_s(server.process.pid)
+            start_s = process_start_s(server.process.pid)
         lines = [json.loads(line) for line in Path(log.name).read_text().splitlines()]
     spans = [
         Span(name, "imports", ((begin or start_s) - start_s) * 1e3, (end - start_s) * 1e3)
-        for name, _, begin, end in lines
+        for name, begin, end in lines
     ]
     return spans + _loading(phases), (answered_s - start_s) * 1e3
 
@@ -54,12 +54,6 @@ def trace(adapter: str) -> tuple[list[Span], float]:
 def _traced(log: str, command: list[str]) -> list[str]:
     python, _, *module = command
     return [python, "-m", "benchmarks.traced", log, *module]
-
-
-def _start_s(pid: int) -> float:
-    """Seconds since boot (proc(5), field 22 of stat), good to a tick of 10 ms."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _loading(phases: dict[str, float]) -> list[Span]:

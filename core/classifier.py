@@ -62,7 +62,7 @@ class Classifier:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What every log, file and answer names the model by."""
+        """What logs, files and metrics name the model by; answers give its name and version."""
         return {"name": self.card.name, "version": self.card.version, "checksum": self.checksum}
 
     @classmethod

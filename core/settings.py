@@ -46,7 +46,7 @@ class Settings:
         """Raises `SettingsError` naming the variable, its value and what is accepted."""
         cpus = available_cpus()
         return cls(
-            model=Path(environ.get("CLASSIFIER_MODEL") or DEFAULT_MODEL),
+            model=_path(environ, "CLASSIFIER_MODEL", DEFAULT_MODEL),
             verify_weights=_one_of(environ, "CLASSIFIER_VERIFY", ("quick", "full")) == "full",
             threads=_integer(environ, "CLASSIFIER_THREADS", cpus, 1, 256),
             concurrency=_integer(environ, "CLASSIFIER_CONCURRENCY", cpus, 1, 256),
@@ -69,6 +69,17 @@ def _platform(environ: Mapping[str, str]) -> Platform:
 
 def _refuse(name: str, value: str, accepted: str) -> SettingsError:
     return SettingsError(f"{name}={value!r} is not accepted: {accepted}")
+
+
+def _path(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    value = environ.get(name)
+    if not value:
+        return default
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _refuse(name, value, "a path in UTF-8 is") from error
+    return Path(value)
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:

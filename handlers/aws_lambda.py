@@ -16,16 +16,16 @@ from snapshot_restore_py import register_before_snapshot
 
 from core.settings import Settings
 from handlers import startup
-from handlers.deferred import ENGINE, ENGINE_KNOWN, FASTAPI, FASTAPI_KNOWN, defer
+from handlers.deferred import ENGINE, FASTAPI, defer
 
 gc.disable()  # until all is imported: nothing of that is garbage
-defer(ENGINE, ENGINE_KNOWN)
+defer(ENGINE)
 
 from handlers.service import Service  # noqa: E402
 
 # The model loads in a thread while the frameworks below are imported.
 _service = Service(Settings.from_env(os.environ))
-defer(FASTAPI, FASTAPI_KNOWN)
+defer(FASTAPI)
 
 from handlers.lambda_http import create_handler, is_http  # noqa: E402
 

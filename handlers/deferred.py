@@ -12,7 +12,8 @@ May import: the standard library.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,8 +36,6 @@ FLASK = (
     "werkzeug.serving",
     "werkzeug.test",
 )
-# An application has a group of commands; none is called here.
-FLASK_KNOWN = {"flask.cli": {"AppGroup": SimpleNamespace}}
 # Of the engine's packages: docstrings, linear algebra (and its library), histograms, files and the
 # like, ways to train a tokenizer.
 _NUMPY_LIB = (
@@ -56,25 +55,12 @@ ENGINE = (
 )
 
 
-# For `from numpy import *`.
-ENGINE_KNOWN: dict[str, dict[str, Any]] = {name: {"__all__": ()} for name in _NUMPY_LIB}
-
-
 class NoTlsError(OSError):
     """Stands in `except` clauses for TLS's errors; nothing here is encrypted, so never raised."""
 
 
 # Of gunicorn: the master, TLS, and what finds plugins by their entry points.
 GUNICORN = ("gunicorn.arbiter", "importlib.metadata", "ssl")
-# Its settings have these values of ssl for defaults.
-GUNICORN_KNOWN = {
-    "ssl": {
-        "CERT_NONE": 0,
-        "PROTOCOL_TLS": 2,
-        "SSLError": NoTlsError,
-        "SSLWantReadError": NoTlsError,
-    }
-}
 # Of starlette: status texts. Of fastapi: what reads and checks parameters and forms, with all of
 # pydantic, the models of OpenAPI documents, security schemes, telemetry. Its routes here take
 # requests and return responses.
@@ -104,10 +90,23 @@ FASTAPI = (
     "opentelemetry.trace",
     "pydantic",
 )
-
-
-# What fastapi calls of them though there is nothing to check: it is given no limits for forms.
-FASTAPI_KNOWN = {"fastapi._form_limits": {"_validate_form_limits": lambda limits: limits or {}}}
+# Names of them that are used while a framework is imported, and what they stand for until then.
+KNOWN: dict[str, dict[str, Any]] = {
+    # It is given no limits for forms, and checks that.
+    "fastapi._form_limits": {"_validate_form_limits": lambda limits: limits or {}},
+    # An application has a group of commands; none is called here.
+    "flask.cli": {"AppGroup": SimpleNamespace},
+    # For `from numpy import *`.
+    **{name: {"__all__": ()} for name in _NUMPY_LIB},
+    # Defaults of gunicorn's settings, and what it would catch.
+    "ssl": {
+        "CERT_NONE": 0,
+        "PROTOCOL_TLS": 2,
+        "SSLError": NoTlsError,
+        "SSLWantReadError": NoTlsError,
+    },
+}
+_restoring = threading.RLock()
 
 
 class DeferredModule(ModuleType):
@@ -136,8 +135,9 @@ class DeferredName:
         self._name = name
 
     def _real(self) -> Any:
-        if isinstance(sys.modules.get(self._module), DeferredModule):
-            _restore()
+        with _restoring:
+            if isinstance(sys.modules.get(self._module), DeferredModule):
+                _restore()
         return getattr(import_module(self._module), self._name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -157,15 +157,12 @@ class DeferredName:
     __ror__ = __or__
 
 
-def defer(modules: Iterable[str], known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
-    """Defers those of `modules` that are not imported yet.
-
-    `known` has, by module, names that are used at once, and what they stand for meanwhile.
-    """
+def defer(modules: Iterable[str]) -> None:
+    """Defers those of `modules` that are not imported yet."""
     for name in modules:
         if name not in sys.modules:
             sys.modules[name] = stand_in = DeferredModule(name)
-            vars(stand_in).update((known or {}).get(name, {}))
+            vars(stand_in).update(KNOWN.get(name, {}))
             if package := sys.modules.get(stand_in.package):
                 setattr(package, stand_in.child, stand_in)
 

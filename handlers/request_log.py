@@ -52,7 +52,7 @@ def request_id(headers: Mapping[str, str], platform: Platform) -> str:
 def write(severity: str, message: str, **fields: Any) -> None:
     """One line on standard output, where both clouds collect it."""
     line = msgspec.json.encode({"severity": severity, "message": message, **fields})
-    with suppress(OSError):  # a closed log stops no answer
+    with suppress(OSError, ValueError, AttributeError):  # a closed log stops no answer
         sys.stdout.write(line.decode() + "\n")
         sys.stdout.flush()
 

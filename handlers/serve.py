@@ -28,7 +28,7 @@ import socket  # noqa: E402
 
 from core.errors import SettingsError  # noqa: E402
 from core.settings import Settings  # noqa: E402
-from handlers.deferred import ENGINE, ENGINE_KNOWN, defer  # noqa: E402
+from handlers.deferred import ENGINE, defer  # noqa: E402
 
 # As many connections as the kernel keeps while all threads are taken, or while the server starts.
 BACKLOG = 2048
@@ -38,7 +38,7 @@ def main() -> None:
     settings = _settings()
     # Who connects from now on waits for the answer, instead of being refused until all is loaded.
     listener = _listen(settings.port)
-    defer(ENGINE, ENGINE_KNOWN)
+    defer(ENGINE)
     if settings.workers == 1:
         from handlers.loading import loader_of
 

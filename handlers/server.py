@@ -10,20 +10,21 @@ May import: gunicorn, functions_framework (late), `core.settings`, `handlers.def
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, NoReturn
 
 from core.settings import Settings
 from handlers import request_log, startup
-from handlers.deferred import FLASK, FLASK_KNOWN, GUNICORN, GUNICORN_KNOWN, defer
+from handlers.deferred import FLASK, GUNICORN, defer
 
-defer(GUNICORN, GUNICORN_KNOWN)
+defer(GUNICORN)
 
 from gunicorn.app.base import BaseApplication  # noqa: E402
 from gunicorn.workers.gthread import ThreadWorker  # noqa: E402
@@ -31,13 +32,17 @@ from gunicorn.workers.gthread import ThreadWorker  # noqa: E402
 SOURCE = Path(__file__).resolve().parent / "cloudrun.py"
 # Threads beside those that run or wait in the queue: they refuse with 429 and answer probes.
 SPARE_THREADS = 8
+# Connections beside those that threads work on: idle ones between two requests, mostly.
+SPARE_CONNECTIONS = 1000
 LINGER_S = 2.0
+# What `accept` says when this process, or the machine, has no room for another connection.
+NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class JsonLog:
     """What gunicorn has to say, as JSON lines; its access log is the service's own.
 
-    Only the fixed part of a message: the rest may quote a request, and so a text.
+    A message without what may quote a request, and so a text.
     """
 
     def __init__(self, config: Any) -> None:
@@ -49,17 +54,17 @@ class JsonLog:
     info = access = debug
 
     def warning(self, message: str, *values: Any, **extra: Any) -> None:
-        request_log.write("WARNING", _fixed_part(message))
+        request_log.write("WARNING", _without_quotes(message, values))
 
-    def error(self, message: str, *values: Any, **extra: Any) -> None:
-        request_log.write("ERROR", _fixed_part(message))
+    def error(self, message: str, *values: Any, exc_info: bool = False, **extra: Any) -> None:
+        error = sys.exception() if exc_info else None
+        trace = {"stack_trace": request_log.stack_trace(error)} if error else {}
+        request_log.write("ERROR", _without_quotes(message, values), **trace)
 
     critical = error
 
     def exception(self, message: str, *values: Any, **extra: Any) -> None:
-        error = sys.exception()
-        trace = request_log.stack_trace(error) if error else ""
-        request_log.write("ERROR", _fixed_part(message), stack_trace=trace)
+        self.error(message, *values, exc_info=True)
 
     def close_on_exec(self) -> None:
         pass
@@ -67,15 +72,21 @@ class JsonLog:
     reopen_files = close_on_exec
 
 
-def _fixed_part(message: str) -> str:
-    return re.split(r"[%:='\"]", message, maxsplit=1)[0].strip()
+def _without_quotes(message: str, values: tuple[Any, ...]) -> str:
+    """Numbers and signals stay; a message that was put together already ends at its first value."""
+    if not values:
+        return re.split(r"[:='\"]", message, maxsplit=1)[0].strip()
+    return message % tuple(
+        value if isinstance(value, int) or re.fullmatch(r"SIG[A-Z0-9]+", str(value)) else "…"
+        for value in values
+    )
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, with two ends of its own.
+    """gunicorn's threaded worker, with ends of its own.
 
-    A stop answers every connection that was made before it, and a client that does not close its
-    side keeps nobody waiting.
+    A stop takes the connections that were made before it and refuses later ones. A client that does
+    not close its side holds a thread for a while, instead of the one that accepts connections.
     """
 
     def handle(self, conn: Any) -> Any:
@@ -86,14 +97,43 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             _wait_for_end(conn.sock)
         return goes_on
 
+    def accept(self, listener: Any) -> None:
+        """Takes a connection; where there is no room for one, it waits in the kernel."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self.log.error("No room for another connection")
+            sleep(0.05)
+
+    def run(self) -> NoReturn:
+        """Serves until a signal; ends the process itself.
+
+        Requests that outlive the time to stop would keep their threads, and so the process.
+        """
+        super().run()
+        os._exit(0)
+
+    def handle_quit(self, sig: int, frame: Any) -> NoReturn:
+        """SIGINT and SIGQUIT: no request is waited for."""
+        os._exit(0)
+
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
         if not (enabled or self.alive):
-            for listener in self.sockets:
+            self._close_port()
+
+    def _close_port(self) -> None:
+        for listener in self.sockets:
+            if listener.fileno() != -1:
                 self._accept_waiting(listener)
-                # Closed at once, not after the last answer: who comes later is refused and may ask
+                # At once, not after the last answer: who comes later is refused and may ask
                 # elsewhere, instead of being reset with a request on the way.
                 listener.close()
+        # Those that have said nothing for five seconds already.
+        for silent in self.pending_conns:
+            silent.timeout = min(silent.timeout, monotonic() + LINGER_S)
 
     def _accept_waiting(self, listener: Any) -> None:
         """Takes what the kernel holds: those clients see themselves connected."""
@@ -136,12 +176,15 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load_config(self) -> None:
         settings = self._settings
+        threads = settings.concurrency + settings.queue_limit + SPARE_THREADS
         for name, value in {
             "bind": f"fd://{self._listener.fileno()}",
             "workers": settings.workers,
             "worker_class": Worker,
-            "threads": settings.concurrency + settings.queue_limit + SPARE_THREADS,
-            # A request's own deadline bounds it; a worker is never killed for being slow.
+            "threads": threads,
+            "worker_connections": threads + SPARE_CONNECTIONS,
+            # A request that was read has a deadline of its own; a worker is never killed for being
+            # slow.
             "timeout": 0,
             # Cloud Run kills 10 s after SIGTERM; requests in flight get 4 of them.
             "graceful_timeout": 4,
@@ -161,7 +204,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         """The framework's application; it imports the function once, in the process that serves."""
         os.environ.setdefault("FUNCTION_TARGET", "classify")
-        defer(FLASK, FLASK_KNOWN)
+        defer(FLASK)
         from functions_framework import create_app
 
         app = create_app(source=str(SOURCE))
@@ -170,15 +213,13 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def run(self) -> None:
         if self._settings.workers > 1:
+            startup.settle()  # the master's start is over
             super().run()
             return
         self._greet(self)
         log = self.cfg.logger_class(self.cfg)
         worker = LoneWorker(1, os.getppid(), [self._listener], self, 0, self.cfg, log)
         worker.init_process()
-        # Requests that outlived the time to stop would keep their threads, and so the process.
-        sys.stdout.flush()
-        os._exit(0)
 
     def _greet(self, server: Any) -> None:
         if self._settings.platform == "local":

@@ -10,24 +10,24 @@ import os
 from time import CLOCK_BOOTTIME, clock_gettime
 
 
-def _process_start_s() -> float:
-    """Seconds since boot at which the kernel started this process (proc(5), field 22 of stat)."""
+def process_start_s(pid: int | str = "self") -> float:
+    """Seconds since boot at which the kernel started a process (proc(5), field 22 of stat).
+
+    Good to a tick of 10 ms; now, where there is no telling.
+    """
     try:
-        with open("/proc/self/stat", encoding="ascii", errors="replace") as stream:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
             fields = stream.read().rpartition(")")[2].split()
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return clock_gettime(CLOCK_BOOTTIME)
 
 
-_origin_s = _process_start_s()
+_origin_s = process_start_s()
 
 
 def since_start_ms() -> float:
-    """Milliseconds since the process started; of a server's first worker, since its master did.
-
-    The kernel tells starts in ticks, so the figure is good to 10 ms.
-    """
+    """Milliseconds since the process started; of a server's first worker, since its master did."""
     return (clock_gettime(CLOCK_BOOTTIME) - _origin_s) * 1e3
 
 

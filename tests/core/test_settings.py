@@ -46,6 +46,7 @@ NO_INTEGER = [
     "9" * 5000,
 ]
 REFUSED = {
+    ("CLASSIFIER_MODEL", "a path in UTF-8"): ["/srv/\udcff"],
     ("CLASSIFIER_VERIFY", "quick or full"): ["yes", "FULL", "full ", "0"],
     ("CLASSIFIER_THREADS", "from 1 to 256"): ["0", "257", *NO_INTEGER],
     ("CLASSIFIER_CONCURRENCY", "from 1 to 256"): ["0", "257", *NO_INTEGER],

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from benchmarks.processes import memory_of_tree
 from tests.adapters import JSON_HEADERS, ROOT, Call, ask, cloud_run, free_port
 
-SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 16}).encode()
+SLOW_BATCH = json.dumps({"texts": ["a long day with many words " * 60] * 8}).encode()
 COMMAND = [sys.executable, "-m", "handlers.serve"]
 
 
@@ -50,10 +51,89 @@ def test_requests_in_flight_are_answered_after_sigterm(tmp_path: Path) -> None:
         while b"classifier_running 3" not in server.send(Call("GET", "/metrics")).body:
             assert not any(call.done() for call in calls), "too fast to be caught in flight"
         server.process.terminate()
+        until(lambda: refused(server.port))
+        assert not all(call.done() for call in calls), "the port was open to the end"
         assert [call.result(30).status for call in calls] == [200, 200, 200]
         assert server.process.wait(5) == 0
         with pytest.raises(OSError):
             server.send(Call("GET", "/health/live"))
+
+
+def until(true: Callable[[], bool], limit_s: float = 30) -> None:
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
+
+
+def refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_an_interrupt_waits_for_no_request(number: signal.Signals, tmp_path: Path) -> None:
+    with cloud_run(tmp_path / "log") as server:
+        assert server.send(Call("GET", "/health")).status == 200
+        with socket.create_connection(("127.0.0.1", server.port)) as half:
+            half.sendall(b"GET / HT")
+            time.sleep(0.2)  # until a thread has taken it
+            server.process.send_signal(number)
+            assert server.process.wait(5) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_that_never_ends_does_not_hold_up_a_stop(workers: str, tmp_path: Path) -> None:
+    with cloud_run(tmp_path / "log", CLASSIFIER_WORKERS=workers) as server:
+        assert server.send(Call("GET", "/health")).status == 200
+        with socket.create_connection(("127.0.0.1", server.port)) as half:
+            half.sendall(b"GET / HT")
+            time.sleep(0.2)  # until a thread has taken it
+            server.process.terminate()
+            assert server.process.wait(9) == 0
+
+
+def test_more_connections_than_descriptors_wait_and_nothing_ends(tmp_path: Path) -> None:
+    port = free_port()
+    start = f"ulimit -n 120; exec {' '.join(COMMAND)} >{tmp_path / 'log'} 2>&1"
+    environment = os.environ | {"PORT": str(port)}
+    with subprocess.Popen(["sh", "-c", start], cwd=ROOT, env=environment) as process:
+        try:
+            until(lambda: not refused(port))
+            assert ask(port, Call("GET", "/health")).status == 200
+            with ExitStack() as clients:
+                for _ in range(200):
+                    clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+                until(lambda: "No room for another connection" in (tmp_path / "log").read_text())
+            assert ask(port, Call("GET", "/health")).status == 200
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_a_worker_that_dies_is_told_and_replaced(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with cloud_run(log, CLASSIFIER_WORKERS="2") as server:
+        assert server.send(Call("GET", "/health")).status == 200
+        master = server.process.pid
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        until(lambda: log.read_text().count('"model loaded"') == 3)
+        assert server.send(Call("GET", "/health")).status == 200
+    assert f"Worker (pid:{children[0]}) was sent SIGKILL" in log.read_text()
+
+
+def test_a_trace_that_gunicorn_logs_holds_no_message(capsys: pytest.CaptureFixture[str]) -> None:
+    from handlers.server import JsonLog
+
+    text = "private words"
+    try:
+        raise ValueError(text)
+    except ValueError:
+        JsonLog(None).exception("Error handling request %s %s", "POST", text)
+    line = json.loads(capsys.readouterr().out)
+    assert line["message"] == "Error handling request … …"
+    assert "ValueError" in line["stack_trace"] and "private" not in json.dumps(line)
 
 
 def test_connections_that_wait_in_the_kernel_are_answered_after_sigterm(tmp_path: Path) -> None:
@@ -113,6 +193,7 @@ def test_several_workers_serve_and_end(tmp_path: Path) -> None:
 def test_what_gunicorn_says_is_json_without_the_request(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with cloud_run(log, K_SERVICE="classifier") as server:
+        assert server.send(Call("GET", "/health")).status == 200
         assert raw_status(server.port, b"GET / HTTP/9.9 private\r\n\r\n") == b"400"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["severity"] for line in lines} == {"INFO", "WARNING"}
@@ -173,11 +254,17 @@ def test_a_start_writes_no_file_and_opens_no_connection(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with cloud_run(tmp_path / "log", **environment) as server:
         assert server.send(Call("POST", "/predict", b'{"text": "a"}')).status == 200
-        workers = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-        for pid in workers.split():
-            assert not connected(int(pid), server.port)
+        assert connected(server.process.pid, server.port) == []
     assert list(home.rglob("*")) == []
     assert list((tmp_path / "tmp").rglob("*")) == []
+
+
+def test_a_start_maps_no_library_that_serving_never_calls(tmp_path: Path) -> None:
+    with cloud_run(tmp_path / "log") as server:
+        assert server.send(Call("POST", "/predict", b'{"text": "a"}')).status == 200
+        mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "onnxruntime" in mapped
+    assert "/_umath_linalg" not in mapped and "/_ssl" not in mapped
 
 
 def connected(pid: int, own_port: int) -> list[str]:
