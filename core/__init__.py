@@ -7,5 +7,5 @@ May import: the standard library, numpy, tokenizers (`tokenizer.py` only), onnxr
 import os
 
 # numpy only scales and exponentiates a few logits here; without this its OpenBLAS starts a thread
-# for each CPU at import, a third of the import's time.
+# for each CPU at import, which nothing uses.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
